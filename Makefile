@@ -1,0 +1,45 @@
+# make run, make test: everything a newcomer needs. make check: what CI calls.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+
+.PHONY: setup run test check lint types bench faults schemas clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v python3 >/dev/null || { echo "python3 is missing: apt-get install python3 python3-venv"; exit 1; }
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed"; exit 1; }
+	@python3 -c 'import venv, ensurepip' 2>/dev/null || { echo "venv is missing: apt-get install python3-venv"; exit 1; }
+	@if command -v uv >/dev/null; then \
+	  uv venv --quiet --allow-existing $(VENV) && uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'; \
+	else \
+	  python3 -m venv $(VENV) && $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
+	fi
+	@touch $@
+
+run: setup
+	@$(BIN)/config-daemon dev
+
+test: setup need-mosquitto
+	@$(BIN)/python -m pytest -n auto
+
+check: setup need-mosquitto lint types
+	@$(BIN)/python -m pytest -n auto
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@PYTHONPATH=. $(BIN)/lint-imports --no-cache
+
+types: setup
+	@$(BIN)/mypy
+
+.PHONY: need-mosquitto
+need-mosquitto:
+	@PATH="$$PATH:/usr/sbin" command -v mosquitto >/dev/null || [ -n "$$CONFIG_DAEMON_TEST_BROKER" ] \
+	  || { echo "mosquitto is missing: apt-get install mosquitto"; exit 1; }
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

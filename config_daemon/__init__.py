@@ -1,0 +1,3 @@
+"""Signed configuration broadcast for edge fleets over MQTT."""
+
+__version__ = "0.1.0"

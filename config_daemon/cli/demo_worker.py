@@ -1,0 +1,76 @@
+"""The demo worker: follows one service and prints one JSON line per verdict. Base installation only.
+
+Laws: secrets come through the environment, never through arguments.
+
+Environment: DEMO_MQTT_URL, CONFIG_SIGNATURE_PUBLIC_KEY (PEM or hex), DEMO_SERVICE, DEMO_STATE (folder),
+DEMO_WORKER (id), DEMO_TOPIC_PREFIX.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from config_daemon import failpoints
+from config_daemon.catalog.catalog import Catalog
+from config_daemon.errors import InvalidConfig
+from config_daemon.wire.address import BrokerAddress
+from config_daemon.wire.keys import public_key_from_text
+from config_daemon.wire.topics import Topics
+from config_daemon.worker.client import Link, Subscriber
+from config_daemon.worker.follow import Follower, Report
+from config_daemon.worker.keep import Keep
+from config_daemon.worker.trust import Trust
+
+
+def main(environ: Mapping[str, str] = os.environ) -> int:
+    """Follow a service until SIGTERM or SIGINT."""
+    failpoints.arm(environ.get("CONFIG_DAEMON_FAILPOINT", ""))
+    service = environ.get("DEMO_SERVICE", "stt-worker")
+    topics = Topics(environ.get("DEMO_TOPIC_PREFIX", "system"))
+    trust = Trust([public_key_from_text(environ["CONFIG_SIGNATURE_PUBLIC_KEY"])], [service], topics)
+    follower = Follower(
+        trust,
+        Keep(Path(environ["DEMO_STATE"]), trust.anchor),
+        [service],
+        topics,
+        apply=lambda service, values: None,
+        report=_print,
+        validate={service: _validator(service)},
+    )
+    link = Link(BrokerAddress.parse(environ["DEMO_MQTT_URL"]), environ.get("DEMO_WORKER", "demo"))
+    client = Subscriber(
+        link, [topics.config(service)], follower.receive, note=lambda text: print(text, file=sys.stderr)
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: client.stop())
+    follower.start()
+    client.run()
+    return 0
+
+
+def _validator(service: str) -> Callable[[Mapping[str, Any]], Any]:
+    """Return the check of a shipped service's own model; a service that is not shipped passes."""
+    definition = Catalog.load().get(service)
+
+    def check(values: Mapping[str, Any]) -> Any:
+        problems = definition.check(values) if definition else ()
+        if problems:
+            raise InvalidConfig(problems[0].message, contexts=problems)
+        return values
+
+    return check
+
+
+def _print(report: Report) -> None:
+    print(json.dumps(asdict(report)), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""`status`: how the daemon is, in one look and one exit code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from config_daemon.cli.session import Session, standard
+
+HEALTHY, DEGRADED, UNHEALTHY = 0, 7, 8
+
+
+@click.command()
+@click.option("--nagios", is_flag=True, help="One line and the exit codes 0, 1, 2 of monitoring plugins.")
+@standard
+@click.pass_obj
+def command(session: Session, nagios: bool) -> int:
+    """Tell how the daemon is: exit 0 healthy, 7 degraded, 8 unhealthy or not running."""
+    facts = session.view.daemon()
+    alive = session.daemon_alive
+    conditions = [dict(zip(("name", "subject", "severity", "since", "detail", "remedy"), row, strict=True))
+                  for row in session.view.conditions()] if alive else []  # fmt: skip
+    code = _code(alive, facts, conditions)
+    word = {HEALTHY: "healthy", DEGRADED: "degraded", UNHEALTHY: "unhealthy"}[code]
+    if nagios:
+        click.echo(f"CONFIG-DAEMON {('OK', 'WARNING', 'CRITICAL')[(HEALTHY, DEGRADED, UNHEALTHY).index(code)]}: "
+                   f"{_headline(alive, facts)}")  # fmt: skip
+        return (HEALTHY, DEGRADED, UNHEALTHY).index(code)
+    services = [row._asdict() for row in session.view.services()] if alive else []
+    for row in services:
+        del row["effective_json"], row["sources_json"], row["error_json"]
+    data = {
+        "status": word, "running": alive, "data": str(session.folder),
+        "last_seen": facts.get("written_at"), "database_status": facts.get("database_status"),
+        "operational_mode": facts.get("mode"), "broker": facts.get("broker"), "health": facts.get("health"),
+        "conditions": conditions, "services": services,
+    }  # fmt: skip
+    session.show(data, lambda: _page(word, alive, facts, conditions, services, session))
+    return code
+
+
+def _code(alive: bool, facts: dict[str, Any], conditions: list[dict[str, Any]]) -> int:
+    severities = {condition["severity"] for condition in conditions}
+    if not alive or facts.get("mode") != "normal" or "critical" in severities:
+        return UNHEALTHY
+    return DEGRADED if "warning" in severities else HEALTHY
+
+
+def _headline(alive: bool, facts: dict[str, Any]) -> str:
+    if not alive:
+        seen = facts.get("written_at")
+        return f"no daemon is running, last seen {seen}" if seen else "no daemon is running"
+    return f"database {facts.get('database_status')}, mode {facts.get('mode')}, broker {facts.get('broker')}"
+
+
+def _page(
+    word: str, alive: bool, facts: dict[str, Any], conditions: list[dict[str, Any]], services: list[dict[str, Any]],
+    session: Session,
+) -> str:  # fmt: skip
+    lines = [f"{word}: {_headline(alive, facts)}", f"data {session.folder}"]
+    for c in conditions:
+        lines += [
+            f"  {c['severity']}: {c['name']} ({c['subject']}) since {c['since']}: {c['detail']}",
+            f"    {c['remedy']}",
+        ]
+    if services:
+        width = max(len(row["service"]) for row in services)
+        lines += [f"{'service':<{width}}  version  state", *(
+            f"{row['service']:<{width}}  {row['config_version']:>7}  {row['state']}" for row in services
+        )]  # fmt: skip
+    elif alive:
+        lines.append("no service has a config yet: `config-daemon set stt-worker vad_threshold=0.6`")
+    if not alive:
+        lines.append(f"start it: `config-daemon run --data {session.folder}`")
+    return "\n".join(lines)

@@ -1,0 +1,59 @@
+"""`verify`: one message against a public key, as a worker would judge it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from config_daemon.cli.session import Session, standard
+from config_daemon.errors import RejectedUpdate, UsageError
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@click.option("--topic", required=True, metavar="T", help="The topic the message was on.")
+@click.option("--public-key", metavar="FILE", help="PEM or hex (else the data folder's own key).")
+@standard
+@click.pass_obj
+def command(session: Session, file: str, topic: str, public_key: str | None) -> int:
+    """Check one message as a worker would, and name the step that refused it. FILE may be -.
+
+    \b
+    mosquitto_sub -t system/config/stt-worker -C 1 -N > message.json
+    config-daemon verify message.json --topic system/config/stt-worker
+    """
+    from config_daemon.wire.keys import public_key_from_text
+    from config_daemon.wire.topics import Topics
+    from config_daemon.worker.trust import Trust
+
+    try:
+        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        key = (
+            public_key_from_text(Path(public_key).read_text())
+            if public_key
+            else session.ground.keys.public_key()
+        )
+    except OSError as error:
+        raise UsageError(
+            f"{error.filename} cannot be read: {error.strerror}", suggestion="Name a readable file."
+        ) from error
+    head, _, service = topic.rpartition("/")
+    topics = Topics(head.removesuffix("/config"))
+    try:
+        # a line that mosquitto_sub ended is the message still
+        update, body_sha256 = Trust([key], [service], topics).verify(topic, raw.removesuffix(b"\n"))
+    except RejectedUpdate as rejection:
+        headline = f"rejected at {rejection.message}"
+        refused = {"verdict": "rejected", "step": rejection.step, "reason": rejection.reason}
+        session.show({**refused, "detail": rejection.detail}, lambda: headline)
+        return 1
+    data = {
+        "verdict": "good",
+        "body_sha256": body_sha256,
+        **update.model_dump(mode="json", exclude_none=True),
+    }
+    session.show(data, lambda: f"good: {update.service} version {update.config_version}, number {update.sequence} of "
+                               f"generation {update.generation}, sealed {update.issued_at}")  # fmt: skip
+    return 0

@@ -1,0 +1,96 @@
+"""`watch`: verified messages, live."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import Any
+
+import click
+
+from config_daemon.cli.session import Session, standard
+from config_daemon.errors import RejectedUpdate, UsageError
+
+
+@click.command()
+@click.argument("service", required=False)
+@click.option(
+    "--broker", metavar="URL", help="Where to listen (else CONFIG_DAEMON_WATCH_URL, dev's reader, MQTT_URL)."
+)
+@standard
+@click.pass_obj
+def command(session: Session, service: str | None, broker: str | None) -> None:
+    """Show messages as they arrive, each verified against the public key; Ctrl-C ends.
+
+    With --json: one object a line.
+    """
+    import uuid
+
+    from config_daemon.wire.topics import Topics, is_service
+    from config_daemon.worker.client import Link, Subscriber
+
+    if service is not None and not is_service(service):
+        raise UsageError(f"{service!r} is no service name", suggestion="Names look like stt-worker.")
+    topics = Topics(session.ground.settings.topic_prefix)
+    filters = [topics.config(service)] if service else [topics.every_config, topics.every_health]
+    key = session.ground.keys.public_key()
+
+    def receive(topic: str, raw: bytes) -> bool:
+        facts = judged(topic, raw, topics, key)
+        session.show(facts, lambda: line(facts))
+        return True
+
+    link = Link(_address(session, broker), f"watch-{uuid.uuid4().hex[:12]}")
+    subscriber = Subscriber(link, filters, receive, note=session.say)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: subscriber.stop())
+    session.say(f"watching {', '.join(filters)} at {link.address}")
+    subscriber.run()
+
+
+def judged(topic: str, raw: bytes, topics: Any, key: Any) -> dict[str, Any]:
+    """Return what there is to say about one message."""
+    from config_daemon.wire.messages import HEALTH, parse_health
+    from config_daemon.wire.sealing import unseal
+    from config_daemon.worker.trust import Trust
+
+    service = topics.service_of(topic)
+    try:
+        if service is None:
+            message: Any = parse_health(unseal(raw, HEALTH, [key])[0])
+        else:
+            message, _ = Trust([key], [service], topics).verify(topic, raw)
+    except RejectedUpdate as rejection:
+        return {"topic": topic, "verdict": "rejected", "step": rejection.step, "reason": rejection.reason,
+                "detail": rejection.detail}  # fmt: skip
+    return {
+        "topic": topic,
+        "verdict": "good",
+        **message.model_dump(mode="json", exclude_none=service is not None),
+    }
+
+
+def line(facts: dict[str, Any]) -> str:
+    """Return one message as one line of text."""
+    if facts["verdict"] != "good":
+        return f"{facts['topic']}  REJECTED at step {facts['step']}: {facts['reason']} ({facts['detail']})"
+    when = facts["issued_at"]
+    if "config" not in facts:
+        words = ["ok" if facts["ok"] else "NOT OK", facts["operational_mode"], str(facts["event"])]
+        return f"{when}  {facts['topic']}  {'  '.join(words)}  behind {facts['behind']}"
+    body = "deleted" if facts.get("deleted") else json.dumps(facts["config"], ensure_ascii=False)
+    return f"{when}  {facts['topic']}  version {facts['config_version']}  number {facts['sequence']}  {body}"
+
+
+def _address(session: Session, broker: str | None) -> Any:
+    from config_daemon.wire.address import BrokerAddress
+
+    if broker:
+        return BrokerAddress.parse(broker)
+    settings = session.ground.settings
+    if settings.watch_url is not None:
+        return settings.watch_url
+    reader = session.folder / "dev.json"
+    if reader.is_file():
+        return BrokerAddress.parse(json.loads(reader.read_text())["mqtt_url"])
+    return settings.mqtt_url

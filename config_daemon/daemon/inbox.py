@@ -1,0 +1,114 @@
+"""The one place that waits, and the reasons why the loop wakes up.
+
+Laws: other threads put events here and touch nothing else; a hint is only a reason to look, so any
+number of them is one; after a hint the loop looks again and again for a short while, because the
+event precedes the moment at which a commit becomes visible; it looks at the poll interval whether
+hinted or not.
+
+`select` waits with microseconds; epoll and poll would round the ladder's first rungs up to 1 ms.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
+
+LADDER_FIRST_SECONDS = 0.0001
+LADDER_GROWTH = 1.35
+LADDER_SECONDS = 0.06
+
+
+class Hint(NamedTuple):
+    """Something near the database, `.env`, schemas or requests may have changed."""
+
+
+class Stop(NamedTuple):
+    """The daemon was asked to end."""
+
+
+class Dialed(NamedTuple):
+    """A connection attempt ended: with an MQTT client, or an error for a person."""
+
+    client: Any
+    error: str | None
+
+
+class CacheWritten(NamedTuple):
+    """The LKG is on disk, or could not be put there (`error`)."""
+
+    error: str | None
+
+
+Event = Hint | Stop | Dialed | CacheWritten
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """What to wait for beside the pipe: descriptors to read, and to write."""
+
+    readable: tuple[int, ...] = ()
+    writable: tuple[int, ...] = ()
+
+
+class Inbox:
+    """A queue with a wake-up pipe; `put` may be called from any thread and from signal handlers."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._queue: SimpleQueue[Event] = SimpleQueue()
+        self._read_end, self._write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._hinted = False
+        self._rung = 0.0
+        self._ladder_until = 0.0
+
+    def put(self, event: Event) -> None:
+        """Leave an event and wake the loop."""
+        self._queue.put(event)
+        self._wake()
+
+    def hint(self) -> None:
+        """Wake the loop to look; costs nothing while an earlier hint was not yet seen."""
+        if not self._hinted:
+            self._hinted = True
+            self._wake()
+
+    def wait(self, timeout_seconds: float, sockets: Sockets) -> list[Event]:
+        """Sleep until there is an event, a ready socket, a rung of the ladder, or the timeout."""
+        now = self._clock()
+        if now < self._ladder_until:
+            timeout_seconds = min(timeout_seconds, self._rung)
+            self._rung *= LADDER_GROWTH
+        readable, _, _ = select.select(
+            (self._read_end, *sockets.readable), sockets.writable, (), max(0.0, timeout_seconds)
+        )
+        if self._read_end in readable:
+            os.read(self._read_end, 4096)
+        events = self._drain()
+        if self._hinted:
+            self._hinted = False
+            self._rung, self._ladder_until = LADDER_FIRST_SECONDS, self._clock() + LADDER_SECONDS
+            events.append(Hint())
+        return events
+
+    def close(self) -> None:
+        """Free the pipe; nothing may be put afterwards."""
+        os.close(self._read_end)
+        os.close(self._write_end)
+
+    def _drain(self) -> list[Event]:
+        events: list[Event] = []
+        while True:
+            try:
+                events.append(self._queue.get_nowait())
+            except Empty:
+                return events
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # a pipe full of wake-ups wakes as well
+            os.write(self._write_end, b"\0")

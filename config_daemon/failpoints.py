@@ -1,0 +1,62 @@
+"""Named points at which a test lets the process die.
+
+Laws: nothing is armed unless `CONFIG_DAEMON_FAILPOINT` says so when the program starts; an armed
+point says on stderr that it was reached before it acts, so that no test passes by never getting there.
+
+Form: `NAME:ACTION[:N]`, comma separated; ACTION is `kill` (SIGKILL to this process) or `exit`; N is
+the count of the passage that acts (default 1).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+NAMES = frozenset(
+    {
+        "before_commit", "after_commit",
+        "after_read", "after_reserve", "after_seal", "after_send", "after_confirm", "after_status",
+        "before_lkg_rename", "after_lkg",
+        "worker_after_persist", "worker_after_apply",
+    }
+)  # fmt: skip
+
+_armed: dict[str, tuple[Callable[[], None], int]] = {}
+
+
+def arm(specification: str) -> None:
+    """Arm the points named in `specification`; an unknown name or action is an error.
+
+    Raises: ValueError.
+    """
+    for part in filter(None, specification.split(",")):
+        name, _, rest = part.partition(":")
+        action, _, count = rest.partition(":")
+        if name not in NAMES or action not in _ACTIONS:
+            raise ValueError(f"no such failpoint: {part!r}; points: {', '.join(sorted(NAMES))}")
+        _armed[name] = (_ACTIONS[action], int(count or 1))
+
+
+def reached(name: str) -> None:
+    """Mark that the program passes the point `name`; does nothing unless the point is armed."""
+    if not _armed or name not in _armed:
+        return
+    action, left = _armed[name]
+    _armed[name] = (action, left - 1)
+    if left == 1:
+        sys.stderr.write(f"failpoint reached: {name}\n")
+        sys.stderr.flush()
+        action()
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _exit() -> None:
+    os._exit(70)
+
+
+_ACTIONS: dict[str, Callable[[], None]] = {"kill": _kill, "exit": _exit}

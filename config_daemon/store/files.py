@@ -1,0 +1,146 @@
+"""The files in the data folder: their names, their modes, and how one is replaced durably.
+
+Laws: a file is replaced whole (written beside its target, synced, renamed, folder synced) or not at
+all; nothing is followed through a symbolic link when written; the database is never opened from here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER_MODE = 0o2770
+SHARED_MODE = 0o660
+READABLE_MODE = 0o640
+PRIVATE_MODE = 0o600
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where everything lies below one data folder."""
+
+    folder: Path
+    database: Path
+    cache: Path
+    epoch: Path
+
+    @classmethod
+    def below(
+        cls, folder: Path, database: Path | None = None, cache: Path | None = None, epoch: Path | None = None
+    ) -> Files:
+        """Name the files of a data folder; the three that have settings of their own may lie elsewhere."""
+        return cls(
+            folder,
+            database or folder / "config.db",
+            cache or folder / "config.lkg.json",
+            epoch or folder / "health+epoch.json",
+        )
+
+    @property
+    def environment(self) -> Path:
+        """Return the `.env` file."""
+        return self.folder / ".env"
+
+    @property
+    def marks(self) -> Path:
+        """Return the daemon's own floor."""
+        return self.folder / "marks.json"
+
+    @property
+    def status(self) -> Path:
+        """Return the database of what the daemon knows."""
+        return self.folder / "status.db"
+
+    @property
+    def store_lock(self) -> Path:
+        """Return the lock that every writing transaction shares."""
+        return self.folder / "store.lock"
+
+    @property
+    def daemon_lock(self) -> Path:
+        """Return the lock that a living daemon holds."""
+        return self.folder / "daemon.lock"
+
+    @property
+    def requests(self) -> Path:
+        """Return the folder of commands to the daemon."""
+        return self.folder / "requests"
+
+    @property
+    def schemas(self) -> Path:
+        """Return the folder of dropped-in service definitions."""
+        return self.folder / "schemas"
+
+    @property
+    def quarantine(self) -> Path:
+        """Return the folder of files that could not be trusted."""
+        return self.folder / "quarantine"
+
+
+def write_beside(path: Path, content: bytes, mode: int = PRIVATE_MODE) -> Path:
+    """Write and sync `content` into a new temporary file beside `path`; return the file's path.
+
+    Raises: OSError.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    with contextlib.suppress(FileNotFoundError):
+        beside.unlink()
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        os.fchmod(descriptor, mode)
+        with os.fdopen(descriptor, "wb", closefd=False) as stream:
+            stream.write(content)
+        os.fsync(descriptor)
+    except OSError:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
+    finally:
+        os.close(descriptor)
+    return beside
+
+
+def replace_durably(path: Path, content: bytes, mode: int = PRIVATE_MODE) -> None:
+    """Replace a file so that after a crash it is the old one or the new one, never a part.
+
+    Raises: OSError.
+    """
+    beside = write_beside(path, content, mode)
+    beside.replace(path)
+    sync_folder(path.parent)
+
+
+def replace(path: Path, content: bytes, mode: int) -> None:
+    """Replace a file for its readers at once; after a power loss it may be gone, so only for copies.
+
+    Raises: OSError.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(content)
+    beside.replace(path)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the folder's entries durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_capped(path: Path, limit_bytes: int) -> bytes:
+    """Read a whole file of at most `limit_bytes`, not through a symbolic link.
+
+    Raises: OSError; ValueError when it is longer.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        content = stream.read(limit_bytes + 1)
+    if len(content) > limit_bytes:
+        raise ValueError(f"longer than {limit_bytes} bytes")
+    return content

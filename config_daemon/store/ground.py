@@ -1,0 +1,100 @@
+"""Stand on a data folder: its settings, its files, its keys.
+
+Laws: every process finds the same settings in the same order; the folder is the flag's, else the
+environment's, else `./.config-daemon` of the caller, else `/var/lib/config-daemon`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from config_daemon.errors import SettingsError
+from config_daemon.settings import Settings, names
+from config_daemon.store.dotenv import EnvFile, EnvMissing, read
+from config_daemon.store.files import Files
+from config_daemon.store.keyfiles import KeyFiles
+
+SYSTEM_FOLDER = Path("/var/lib/config-daemon")
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a process needs before it can do anything with a store."""
+
+    settings: Settings
+    files: Files
+    keys: KeyFiles
+    env_file: EnvFile | None
+
+    @property
+    def created_at(self) -> str:
+        """Return when the store was made, as `init` wrote it down; empty when that is not known."""
+        try:
+            found: Any = json.loads(self.files.epoch.read_text())
+            return str(found.get("created_at", ""))
+        except (OSError, ValueError, AttributeError):
+            return ""
+
+
+def find_folder(flag: str | None, environ: Mapping[str, str]) -> Path:
+    """Return the data folder that was meant."""
+    if flag or environ.get("CONFIG_DAEMON_DATA"):
+        return Path(flag or environ["CONFIG_DAEMON_DATA"]).absolute()
+    here = Path(".config-daemon")
+    if here.is_dir() and here.stat().st_uid == os.getuid():
+        return here.absolute()
+    return SYSTEM_FOLDER
+
+
+def load_ground(folder: Path, environ: Mapping[str, str], flags: Mapping[str, str]) -> Ground:
+    """Read the settings of a data folder.
+
+    Raises: SettingsError.
+    """
+    files = Files.below(folder)
+    try:
+        env_file = read(files.environment)
+    except EnvMissing:
+        env_file = None
+    except SettingsError:
+        if not os.access(files.environment, os.R_OK):
+            env_file = None  # a member of the group may use the store without reading the keys
+        else:
+            raise
+    in_file = {name: entry.value for name, entry in env_file.entries.items()} if env_file else {}
+    ours = {name: environ[name] for name in names() if name in environ}
+    settings = Settings.load(
+        {
+            "the command line": flags,
+            "the environment": ours,
+            ".env": in_file,
+            "config-daemon.toml": _toml(folder),
+        }
+    )
+    files = Files.below(folder, settings.db_path, settings.lkg_path, settings.epoch_path)
+    return Ground(settings, files, KeyFiles(environ, env_file), env_file)
+
+
+def _toml(folder: Path) -> dict[str, str]:
+    path = folder / "config-daemon.toml"
+    try:
+        content = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"{path} cannot be read: {error}", suggestion="Mend the file, or move it away."
+        ) from error
+    tables = [name for name, value in content.items() if isinstance(value, dict)]
+    if tables:
+        raise SettingsError(
+            f"{path} has a section [{tables[0]}], and there are none",
+            suggestion="Write settings at the top of the file, named as in the environment.",
+        )
+    return {name: str(value) for name, value in content.items()}

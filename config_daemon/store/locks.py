@@ -1,0 +1,79 @@
+"""File locks: one daemon per folder, and no write into a database that is being replaced.
+
+Laws: `flock` only, because the kernel frees it when its holder dies; who is alive is asked of the
+lock and never of a clock or a pid.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from config_daemon.errors import StoreUnavailable
+from config_daemon.store.files import SHARED_MODE
+
+_RETRY_SECONDS = 0.005
+
+
+def take(path: Path) -> int | None:
+    """Take a lock exclusively without waiting; return its descriptor (close it to free), None when held.
+
+    Raises: OSError.
+    """
+    descriptor = _open(path)
+    if _try(descriptor, fcntl.LOCK_EX):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def is_held(path: Path) -> bool:
+    """Tell whether some process holds the lock exclusively."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _try(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def shared(path: Path, wait_seconds: float) -> Iterator[None]:
+    """Hold a lock together with other writers.
+
+    Raises: StoreUnavailable when somebody holds it exclusively for longer than `wait_seconds`.
+    """
+    descriptor = _open(path)
+    try:
+        until = time.monotonic() + wait_seconds
+        while not _try(descriptor, fcntl.LOCK_SH):
+            if time.monotonic() >= until:
+                raise StoreUnavailable(
+                    "the database is being recovered",
+                    suggestion="Wait until `config-daemon status` says normal, then try again.",
+                )
+            time.sleep(_RETRY_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, SHARED_MODE)
+    with contextlib.suppress(PermissionError):  # somebody else's file: its mode is theirs
+        os.fchmod(descriptor, SHARED_MODE)
+    return descriptor
+
+
+def _try(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,94 @@
+"""The daemon's own floor on disk: which numbers may have been used, and where in the database it stood.
+
+Laws: a number is used only when the file on disk already reserves it, so that a crash burns numbers
+and never repeats one; the file carries an HMAC and is verified before it is parsed; it belongs in no
+backup, because an old one would be a lie about the past.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from config_daemon.errors import CacheError, RejectedUpdate
+from config_daemon.store.files import read_capped, replace_durably
+from config_daemon.store.ports import Place
+from config_daemon.wire import values
+from config_daemon.wire.sealing import canonical, seal_hmac, unseal_hmac
+
+MARKS = "marks"
+MAX_BYTES = 1 << 20
+RESERVE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What the file says: generation, the highest number that may have been used, epoch, place."""
+
+    generation: int
+    reserved: int
+    epoch: str
+    feed: Place | None
+    version: int = 1
+
+
+def load(path: Path, hmac_keys: tuple[bytes, ...]) -> Marks | None:
+    """Read the marks; None when there are none.
+
+    Raises: CacheError when they are there and cannot be trusted.
+    """
+    try:
+        body = unseal_hmac(read_capped(path, MAX_BYTES), MARKS, hmac_keys)
+        members = values.parse(body)
+        feed = members["feed"]
+        return Marks(
+            generation=_counter(members["generation"]),
+            reserved=_counter(members["reserved"]),
+            epoch=str(members["epoch"]),
+            feed=None if feed is None else Place(_counter(feed[0]), str(feed[1])),
+        )
+    except FileNotFoundError:
+        return None
+    except (RejectedUpdate, OSError, ValueError, TypeError, KeyError, IndexError) as error:
+        raise CacheError(
+            f"{path} cannot be trusted: {error}",
+            suggestion="Keep the file aside for inspection; without marks the daemon asks before it publishes.",
+        ) from error
+
+
+class Numbers:
+    """Hands out the numbers of one daemon, each covered by a reservation on disk."""
+
+    def __init__(self, path: Path, hmac_key: bytes, marks: Marks, last: int) -> None:
+        self._path, self._key, self.marks = path, hmac_key, marks
+        self.last = last
+
+    def next(self) -> int:
+        """Return a number never used before.
+
+        Raises: OSError when it cannot be reserved; nothing is used then.
+        """
+        if self.last + 1 > self.marks.reserved:
+            self.write(reserved=self.last + RESERVE)
+        self.last += 1
+        return self.last
+
+    def raise_to(self, number: int) -> None:
+        """Make sure that all numbers handed out from now on are above `number`."""
+        self.last = max(self.last, number)
+
+    def write(self, **changes: Any) -> None:
+        """Replace the file durably with some fields changed."""
+        self.marks = replace(self.marks, **changes)
+        replace_durably(self._path, seal_hmac(canonical(asdict(self.marks)), MARKS, self._key))
+
+    def close(self, feed: Place | None) -> None:
+        """Give unused numbers back and note the place: a clean stop wastes nothing."""
+        self.write(reserved=self.last, feed=feed)
+
+
+def _counter(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= values.MAX_INTEGER:
+        raise ValueError(f"{value!r} is no counter")
+    return value

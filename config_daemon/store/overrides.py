@@ -1,0 +1,39 @@
+"""Which service values `.env` fixes.
+
+Laws: only names that a definition knows are taken; the process's own environment has no say; of two
+names for one key in the file, the file is refused with both lines named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from config_daemon.core.resolve import Override
+from config_daemon.errors import ErrorContext, SettingsError
+from config_daemon.store.dotenv import EnvFile
+
+
+def overrides_of(env_file: EnvFile, names: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, Override]]:
+    """Return the overrides by service and key; `names` maps every known name to its (service, key).
+
+    Raises: SettingsError when two names in the file give one key different values.
+    """
+    found: dict[str, dict[str, Override]] = {}
+    for name, entry in env_file.entries.items():
+        target = names.get(name)
+        if target is None:
+            continue
+        service, key = target
+        known = found.setdefault(service, {}).get(key)
+        if known is not None and known.text != entry.value:
+            raise _both(name, entry.line, known.line, service, key)
+        found[service][key] = Override(entry.value, entry.line)
+    return found
+
+
+def _both(name: str, line: int, other_line: int, service: str, key: str) -> SettingsError:
+    context = ErrorContext(
+        "invalid_config", "ENV_INVALID", f"lines {other_line} and {line} give {service} {key} two values",
+        f"Keep one of the two lines; {name} is one of them.", failed_field=name,
+    )  # fmt: skip
+    return SettingsError(context.message, suggestion=context.suggestion, contexts=[context])

@@ -1,0 +1,119 @@
+"""What the daemon and the commands need of a store, whichever database is behind it.
+
+Laws: a reader returns rows as they were sealed, or says what is wrong with each; a writer commits
+everything of a call or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+
+class Place(NamedTuple):
+    """Where in a database's life somebody stands: a feed number and that row's random token."""
+
+    seq: int
+    token: str
+
+
+class Row(NamedTuple):
+    """One service's stored values, exactly as sealed."""
+
+    service: str
+    text: str
+    version: int
+    epoch: str
+    updated_at: str
+    updated_by: str | None
+
+
+class Tombstone(NamedTuple):
+    """A deleted service."""
+
+    service: str
+    version: int
+    epoch: str
+
+
+class BadRow(NamedTuple):
+    """A row whose seal does not fit its content."""
+
+    service: str
+    row: Row
+
+
+class Changes(NamedTuple):
+    """What changed since a place: None when that place is not in this database (an older or another one)."""
+
+    services: tuple[str, ...] | None
+    place: Place
+
+
+class StoreFacts(NamedTuple):
+    """What identifies a database."""
+
+    epoch: str
+    schema_version: int
+    model_hash: str
+
+
+class Reader(Protocol):
+    """Reads verified rows; every method raises StoreError when the store does not answer."""
+
+    def moved(self) -> bool:
+        """Tell whether anything may have been committed, or the file replaced, since the last call."""
+
+    def facts(self) -> StoreFacts:
+        """Return the database's identity."""
+
+    def changes(self, since: Place | None) -> Changes:
+        """Return which services changed since a place; all of them for None."""
+
+    def read(self, services: Sequence[str]) -> Mapping[str, Row | Tombstone | BadRow]:
+        """Return the rows of the services that exist."""
+
+    def close(self) -> None:
+        """Give the database back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A wanted change of one service.
+
+    `change` takes the stored values and returns the new ones, None to delete the service; it runs
+    inside the transaction. `expect_version` refuses a service that is at another version (0: exists).
+    """
+
+    service: str
+    change: Callable[[dict[str, Any]], dict[str, Any] | None]
+    expect_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a commit did to one service; `changed` maps keys to their JSON text (before, after), None: absent."""
+
+    service: str
+    version: int
+    changed: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
+    deleted: bool = False
+
+
+class Writer(Protocol):
+    """Changes the store; one transaction a call."""
+
+    def commit(
+        self,
+        edits: Iterable[Edit],
+        *,
+        by: str,
+        reason: str | None = None,
+        dry_run: bool = False,
+        adopt: bool = False,
+    ) -> list[Written]:
+        """Apply all edits or none."""
+
+    def close(self) -> None:
+        """Give the database back."""

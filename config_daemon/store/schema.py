@@ -1,0 +1,53 @@
+"""The database's own structure: made once, then migrated by numbered scripts.
+
+Laws: a new database appears under its name only when it is complete and synced; one that exists is
+never overwritten.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import apsw
+
+from config_daemon.errors import StoreUnavailable
+from config_daemon.store.files import SHARED_MODE, sync_folder
+from config_daemon.store.sqlite import APPLICATION_ID, FORMAT_VERSION, translated
+
+
+def create(path: Path, *, epoch: str, model_hash: str, now: str) -> None:
+    """Make an empty store of a given epoch (UUID v4).
+
+    Raises: StoreUnavailable when there is a file already; StoreError.
+    """
+    if path.exists():
+        raise StoreUnavailable(f"{path} exists", suggestion="Use it, or move it away first.")
+    beside = path.with_name(f".{path.name}.new")
+    beside.unlink(missing_ok=True)
+    with translated(beside):
+        connection = apsw.Connection(str(beside))
+        # a rollback journal and EXTRA: when this is closed, the one file is complete and synced
+        connection.pragma("journal_mode", "DELETE")
+        connection.pragma("synchronous", "EXTRA")
+        with connection:
+            for script in migrations():
+                connection.execute(script)
+            connection.execute("INSERT INTO config_epoch VALUES (1, ?, ?, NULL)", (epoch, now))
+            connection.execute("INSERT INTO schema_version VALUES (1, ?, ?, ?)", (1, model_hash, now))
+        connection.pragma("application_id", APPLICATION_ID)
+        connection.pragma("user_version", FORMAT_VERSION)
+        connection.close()
+        beside.chmod(SHARED_MODE)
+        beside.rename(path)
+        sync_folder(path.parent)
+        connection = apsw.Connection(str(path))
+        connection.pragma("journal_mode", "WAL")
+        connection.close()
+
+
+def migrations() -> list[str]:
+    """Return the scripts in order."""
+    folder = files("config_daemon.store") / "migrations"
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return [(folder / name).read_text() for name in names]

@@ -1,0 +1,220 @@
+"""The default store: SQLite, read.
+
+Laws: opening never creates (`mode=rw`); the file is never opened by anything but SQLite; a row is
+returned only with a seal that fits; every error of SQLite is translated here, by its code.
+
+`data_version` tells of commits by others and costs microseconds, but stays still when the file is
+replaced: device and inode are compared with it.
+
+Sources: https://www.sqlite.org/pragma.html#pragma_data_version, https://www.sqlite.org/rescode.html,
+https://www.sqlite.org/howtocorrupt.html (§2, POSIX locks).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import apsw
+
+from config_daemon.errors import SchemaMismatch, StoreCorrupted, StoreError, StoreLocked, StoreUnavailable
+from config_daemon.store.ports import BadRow, Changes, Place, Row, StoreFacts, Tombstone
+from config_daemon.store.seals import RowSealer
+
+APPLICATION_ID = 0x43464744  # "CFGD"
+FORMAT_VERSION = 1
+_LOCKED = {5, 6, 15}
+_CORRUPTED = {11, 26}
+_READ_MANY = 500
+_LIVE = (
+    "SELECT service, config_json, version, config_epoch, updated_at, updated_by, row_seal"
+    " FROM service_configs WHERE service IN ({})"
+)
+_DELETED = (
+    "SELECT service, version, config_epoch, deleted_at, deleted_by, row_seal"
+    " FROM deleted_services WHERE service IN ({})"
+)
+
+
+def connect(path: Path, busy_timeout_ms: int = 0) -> apsw.Connection:
+    """Open an existing database of ours.
+
+    Raises: StoreUnavailable when it is not there, StoreCorrupted, StoreLocked, SchemaMismatch.
+    """
+    with translated(path):
+        connection = apsw.Connection(
+            f"file:{quote(str(path))}?mode=rw", flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
+        )
+    try:
+        with translated(path):
+            connection.set_busy_timeout(busy_timeout_ms)
+            connection.execute("PRAGMA synchronous=FULL")
+            _check_identity(connection, path)
+    except StoreError:
+        connection.close(True)
+        raise
+    return connection
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn apsw's exceptions into ours by result code; the text is for people only."""
+    try:
+        yield
+    except apsw.Error as error:
+        code = getattr(error, "result", 1) & 0xFF
+        if code in _LOCKED:
+            raise StoreLocked(f"{path} is locked by another process") from error
+        if code in _CORRUPTED:
+            raise StoreCorrupted(f"{path} is damaged: {error}") from error
+        if code == 14:
+            raise StoreUnavailable(
+                f"there is no database that can be opened at {path}",
+                suggestion="Run `config-daemon init`, or name the right folder with --data.",
+            ) from error
+        if code == 8:
+            raise StoreUnavailable(
+                f"{path} is read-only", suggestion="Make the file and its folder writable."
+            ) from error
+        if code == 13:
+            raise StoreUnavailable(
+                f"no space left for {path}", suggestion="Free space on that file system."
+            ) from error
+        if code == 1 and "no such table" in str(error):  # SQLite has no code of its own for it
+            raise SchemaMismatch(f"{path} lacks a table: {error}") from error
+        raise StoreError(f"{path}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise StoreCorrupted(f"{path} holds text that is not UTF-8") from error
+
+
+def rows(connection: apsw.Connection, statement: str, bindings: Sequence[Any] = ()) -> list[Any]:
+    """Run one statement and return all its rows."""
+    return list(connection.execute(statement, tuple(bindings)))
+
+
+def _check_identity(connection: apsw.Connection, path: Path) -> None:
+    if connection.pragma("application_id") != APPLICATION_ID:
+        raise StoreCorrupted(
+            f"{path} is not a config-daemon database (an empty or foreign file)",
+            suggestion="Put the right file back, or restore it.",
+        )
+    version = connection.pragma("user_version")
+    if version != FORMAT_VERSION:
+        raise SchemaMismatch(f"{path} has format {version}; this program reads format {FORMAT_VERSION}")
+
+
+class SqliteReader:
+    """Reads one database file through one connection, reopened when the file was replaced."""
+
+    def __init__(
+        self, path: Path, sealer: RowSealer, stat: Callable[[Path], os.stat_result] = os.stat
+    ) -> None:
+        self._path, self._sealer, self._stat = path, sealer, stat
+        self._connection: apsw.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        self._seen: tuple[int, int, int] | None = None
+
+    def moved(self) -> bool:
+        """Tell whether anything may have been committed, or the file replaced, since the last call."""
+        with translated(self._path):
+            version = rows(self._open(), "PRAGMA data_version")[0][0]
+        assert self._identity is not None
+        seen = (version, *self._identity)
+        moved, self._seen = seen != self._seen, seen
+        return moved
+
+    def facts(self) -> StoreFacts:
+        """Return the database's identity."""
+        with translated(self._path):
+            found = rows(
+                self._open(),
+                "SELECT config_epoch, version, model_hash FROM config_epoch c JOIN schema_version s ON c.id = s.id",
+            )
+        if not found:
+            raise StoreCorrupted(f"{self._path} has no epoch")
+        return StoreFacts(*found[0])
+
+    def changes(self, since: Place | None) -> Changes:
+        """Return which services changed since a place, in the order of their last change."""
+        with translated(self._path):
+            connection = self._open()
+            connection.execute("BEGIN")  # one snapshot for all that is read
+            try:
+                return _changes(connection, since)
+            finally:
+                connection.execute("COMMIT")
+
+    def read(self, services: Sequence[str]) -> Mapping[str, Row | Tombstone | BadRow]:
+        """Return the verified rows of the services that exist."""
+        found: dict[str, Row | Tombstone | BadRow] = {}
+        with translated(self._path):
+            connection = self._open()
+            for start in range(0, len(services), _READ_MANY):
+                some = services[start : start + _READ_MANY]
+                marks = ",".join("?" * len(some))
+                for deleted in rows(connection, _DELETED.format(marks), some):
+                    found[deleted[0]] = self._tombstone(*deleted)
+                for live in rows(connection, _LIVE.format(marks), some):
+                    found[live[0]] = self._row(*live)
+        return found
+
+    def close(self) -> None:
+        """Close the connection; the next call opens a new one."""
+        if self._connection is not None:
+            self._connection.close(True)
+            self._connection = self._identity = None
+
+    def _row(
+        self, service: str, text: str, version: int, epoch: str, at: str, by: str | None, seal: str
+    ) -> Row | BadRow:
+        row = Row(service, text, version, epoch, at, by)
+        if self._sealer.fits(seal, "service_configs", service, version, epoch, text, at, by):
+            return row
+        return BadRow(service, row)
+
+    def _tombstone(
+        self, service: str, version: int, epoch: str, at: str, by: str | None, seal: str
+    ) -> Tombstone | BadRow:
+        if self._sealer.fits(seal, "deleted_services", service, version, epoch, "", at, by):
+            return Tombstone(service, version, epoch)
+        return BadRow(service, Row(service, "", version, epoch, at, by))
+
+    def _open(self) -> apsw.Connection:
+        identity = identity_of(self._path, self._stat)
+        if self._connection is not None and identity != self._identity:
+            self.close()
+        if self._connection is None:
+            self._connection, self._identity = connect(self._path), identity
+        return self._connection
+
+
+def _changes(connection: apsw.Connection, since: Place | None) -> Changes:
+    newest = Place(*rows(connection, "SELECT seq, token FROM change_feed ORDER BY seq DESC LIMIT 1")[0])
+    if since is None:
+        statement = "SELECT service FROM service_configs UNION SELECT service FROM deleted_services"
+        return Changes(tuple(service for (service,) in rows(connection, statement)), newest)
+    if rows(connection, "SELECT token FROM change_feed WHERE seq = ?", (since.seq,)) != [(since.token,)]:
+        return Changes(None, newest)
+    statement = (
+        "SELECT service FROM change_feed WHERE seq > ? AND service <> '' GROUP BY service ORDER BY max(seq)"
+    )
+    return Changes(tuple(service for (service,) in rows(connection, statement, (since.seq,))), newest)
+
+
+def identity_of(path: Path, stat: Callable[[Path], os.stat_result] = os.stat) -> tuple[int, int]:
+    """Return (device, inode) of the file at `path`.
+
+    Raises: StoreUnavailable when there is none.
+    """
+    try:
+        found = stat(path)
+    except OSError as error:
+        raise StoreUnavailable(
+            f"there is no database at {path}",
+            suggestion="Run `config-daemon init`, or name the right folder with --data.",
+        ) from error
+    return found.st_dev, found.st_ino

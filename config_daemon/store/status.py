@@ -1,0 +1,229 @@
+"""status.db: what the daemon knows, for the processes that must not ask it.
+
+Laws: it may be deleted at any time and is then made anew; it holds no secret and no credential; it is
+written after the fact, without syncing, and never decides anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import apsw
+
+from config_daemon.store.files import SHARED_MODE
+
+FORMAT = 1
+KEPT_EVENTS = 1000
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS daemon(key TEXT PRIMARY KEY, value TEXT);
+CREATE TABLE IF NOT EXISTS services(service TEXT PRIMARY KEY, config_version INTEGER, effective_json TEXT,
+    sources_json TEXT, generation INTEGER, sequence INTEGER, body_sha256 TEXT, state TEXT, state_since TEXT,
+    error_json TEXT);
+CREATE TABLE IF NOT EXISTS env_locks(service TEXT, key TEXT, file TEXT, line INTEGER, PRIMARY KEY(service, key));
+CREATE TABLE IF NOT EXISTS workers(worker TEXT, service TEXT, status_json TEXT, verified INTEGER, key_id TEXT,
+    seen_at TEXT, presence TEXT, PRIMARY KEY(worker, service));
+CREATE TABLE IF NOT EXISTS enrollments(worker TEXT PRIMARY KEY, request_json TEXT, fingerprint TEXT,
+    proof_ok INTEGER, seen_at TEXT);
+CREATE TABLE IF NOT EXISTS conditions(name TEXT, subject TEXT, severity TEXT, since TEXT, detail TEXT,
+    remedy TEXT, PRIMARY KEY(name, subject));
+CREATE TABLE IF NOT EXISTS answers(request_id TEXT PRIMARY KEY, kind TEXT, state TEXT, at TEXT, result_json TEXT);
+CREATE TABLE IF NOT EXISTS samples(metric TEXT, at TEXT, value REAL);
+CREATE TABLE IF NOT EXISTS events(at TEXT, level TEXT, name TEXT, facts_json TEXT);
+"""
+
+
+class ServiceStatus(NamedTuple):
+    """One service as the daemon sees it; a row of `services`."""
+
+    service: str
+    config_version: int
+    effective_json: str
+    sources_json: str
+    generation: int
+    sequence: int
+    body_sha256: str
+    state: str
+    state_since: str
+    error_json: str
+
+
+class StatusBoard:
+    """The daemon's side: gathers changes and writes them in one transaction at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: apsw.Connection | None = None
+        self._pending: list[tuple[str, tuple[Any, ...]]] = []
+
+    def service(self, row: ServiceStatus) -> None:
+        """Note what a service's state is now."""
+        self._pending.append(("INSERT OR REPLACE INTO services VALUES (?,?,?,?,?,?,?,?,?,?)", row))
+
+    def confirmed(self, service: str, generation: int, sequence: int, body_sha256: str, since: str) -> None:
+        """Note that the broker holds a service's newest message."""
+        self._pending.append(
+            (
+                "UPDATE services SET generation=?, sequence=?, body_sha256=?, state='confirmed', state_since=?"
+                " WHERE service=?",
+                (generation, sequence, body_sha256, since, service),
+            )
+        )
+
+    def state(self, service: str, state: str, since: str) -> None:
+        """Note why a service is not confirmed."""
+        self._pending.append(
+            ("UPDATE services SET state=?, state_since=? WHERE service=?", (state, since, service))
+        )
+
+    def forget(self, service: str) -> None:
+        """Note that a service is no more."""
+        self._pending.append(("DELETE FROM services WHERE service = ?", (service,)))
+
+    def daemon(self, **facts: Any) -> None:
+        """Note facts about the daemon itself; values are stored as JSON."""
+        for key, value in facts.items():
+            self._pending.append(("INSERT OR REPLACE INTO daemon VALUES (?, ?)", (key, json.dumps(value))))
+
+    def conditions(self, rows: Iterable[tuple[str, str, str, str, str, str]]) -> None:
+        """Replace the open conditions: (name, subject, severity, since, detail, remedy)."""
+        self._pending.append(("DELETE FROM conditions", ()))
+        self._pending.extend(("INSERT OR REPLACE INTO conditions VALUES (?,?,?,?,?,?)", row) for row in rows)
+
+    def env_locks(self, rows: Iterable[tuple[str, str, str, int]]) -> None:
+        """Replace the places where `.env` fixes a value: (service, key, file, line)."""
+        self._pending.append(("DELETE FROM env_locks", ()))
+        self._pending.extend(("INSERT OR REPLACE INTO env_locks VALUES (?,?,?,?)", row) for row in rows)
+
+    def answer(self, request_id: str, kind: str, state: str, at: str, result: Mapping[str, Any]) -> None:
+        """Note the outcome of a request."""
+        self._pending.append(
+            (
+                "INSERT OR REPLACE INTO answers VALUES (?,?,?,?,?)",
+                (request_id, kind, state, at, json.dumps(result)),
+            )
+        )
+
+    def event(self, at: str, level: str, name: str, facts: Mapping[str, Any]) -> None:
+        """Note that something happened; the last thousand are kept."""
+        self._pending.append(
+            ("INSERT INTO events VALUES (?,?,?,?)", (at, level, name, json.dumps(facts, default=str)))
+        )
+        self._pending.append(
+            ("DELETE FROM events WHERE rowid <= (SELECT max(rowid) FROM events) - ?", (KEPT_EVENTS,))
+        )
+
+    @property
+    def pending(self) -> int:
+        """Return how many changes wait to be written."""
+        return len(self._pending)
+
+    def flush(self) -> None:
+        """Write what was noted; a board that cannot be written is made anew, and never stops the daemon."""
+        if not self._pending:
+            return
+        try:
+            self._write()
+        except apsw.Error:
+            self.close()
+            for suffix in ("", "-wal", "-shm"):
+                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+            try:
+                self._write()
+            except apsw.Error:
+                self.close()
+        self._pending.clear()
+
+    def reset(self) -> None:
+        """Forget what an earlier daemon said about services and conditions."""
+        for statement in ("DELETE FROM services", "DELETE FROM conditions", "DELETE FROM env_locks"):
+            self._pending.append((statement, ()))
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close(True)
+            self._connection = None
+
+    def _write(self) -> None:
+        connection = self._open()
+        with connection:
+            for statement, row in self._pending:
+                connection.execute(statement, row)
+
+    def _open(self) -> apsw.Connection:
+        if self._connection is not None and not self._path.exists():
+            self.close()
+        if self._connection is None:
+            connection = apsw.Connection(str(self._path))
+            self._connection = connection
+            self._path.chmod(SHARED_MODE)
+            connection.set_busy_timeout(50)
+            connection.pragma("journal_mode", "WAL")
+            connection.pragma("synchronous", "OFF")
+            if connection.pragma("user_version") not in (0, FORMAT):
+                raise apsw.CorruptError("another format")
+            connection.execute(_TABLES)
+            connection.pragma("user_version", FORMAT)
+        return self._connection
+
+
+class StatusView:
+    """Everybody else's side: reads what the daemon said, and never creates the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def daemon(self) -> dict[str, Any]:
+        """Return the daemon's facts; empty when there are none."""
+        return {key: json.loads(value) for key, value in self._read("SELECT key, value FROM daemon")}
+
+    def services(self) -> list[ServiceStatus]:
+        """Return all services, by name."""
+        return [ServiceStatus(*row) for row in self._read("SELECT * FROM services ORDER BY service")]
+
+    def service(self, name: str) -> ServiceStatus | None:
+        """Return one service, None when the daemon does not know it."""
+        rows = self._read("SELECT * FROM services WHERE service = ?", (name,))
+        return ServiceStatus(*rows[0]) if rows else None
+
+    def conditions(self) -> list[tuple[str, str, str, str, str, str]]:
+        """Return the open conditions: (name, subject, severity, since, detail, remedy)."""
+        return self._read("SELECT * FROM conditions ORDER BY severity, name, subject")
+
+    def env_lock(self, service: str, key: str) -> tuple[str, int] | None:
+        """Return (file, line) where `.env` fixes a key or an object that holds it, None when it does not."""
+        found = self._read(
+            "SELECT file, line FROM env_locks WHERE service = ?"
+            " AND (key = ? OR ? LIKE key || '.%' OR key LIKE ? || '.%')",
+            (service, key, key, key),
+        )
+        return found[0] if found else None
+
+    def answer(self, request_id: str) -> tuple[str, dict[str, Any]] | None:
+        """Return (state, result) of a request, None while there is none."""
+        rows = self._read("SELECT state, result_json FROM answers WHERE request_id = ?", (request_id,))
+        return (rows[0][0], json.loads(rows[0][1])) if rows else None
+
+    def events(self, limit: int = KEPT_EVENTS) -> list[tuple[str, str, str, dict[str, Any]]]:
+        """Return the last events, oldest first: (at, level, name, facts)."""
+        rows = self._read(
+            "SELECT at, level, name, facts_json FROM events ORDER BY rowid DESC LIMIT ?", (limit,)
+        )
+        return [(at, level, name, json.loads(facts)) for at, level, name, facts in reversed(rows)]
+
+    def _read(self, statement: str, bindings: tuple[Any, ...] = ()) -> list[Any]:
+        if not self._path.exists():
+            return []
+        try:
+            connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READWRITE)
+            try:
+                connection.set_busy_timeout(200)
+                return list(connection.execute(statement, bindings).fetchall())
+            finally:
+                connection.close(True)
+        except apsw.Error:
+            return []

@@ -1,0 +1,116 @@
+"""The default store, written: one code path for every change.
+
+Laws: a call is one transaction, begun IMMEDIATE, and commits all of its edits or none; snapshot,
+items, history and seal are written together; values are validated inside the transaction, where they
+are known; nobody writes into a database that is being recovered or was moved away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import apsw
+
+from config_daemon import failpoints
+from config_daemon.errors import StoreUnavailable
+from config_daemon.store import locks
+from config_daemon.store.ports import Edit, Written
+from config_daemon.store.seals import RowSealer
+from config_daemon.store.sqlite import connect, identity_of, translated
+from config_daemon.store.transaction import Definitions, Rules, Transaction
+
+LOCK_SECONDS = 0.25
+BUSY_MS = 5000
+
+
+def _anybody_may_write() -> str | None:
+    return None
+
+
+class SqliteWriter:
+    """Writes one database file; `refusal` says why nobody may write now, None when one may."""
+
+    def __init__(
+        self,
+        path: Path,
+        sealer: RowSealer,
+        definitions: Definitions,
+        *,
+        lock: Path,
+        now: Callable[[], str],
+        rules: Rules | None = None,
+        refusal: Callable[[], str | None] = _anybody_may_write,
+        synchronous: str = "FULL",
+    ) -> None:
+        self._path, self._sealer, self._definitions = path, sealer, definitions
+        self._lock, self._now, self._refusal = lock, now, refusal
+        self._rules = rules or Rules()
+        self._synchronous = synchronous
+        self._connection: apsw.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+
+    def commit(
+        self,
+        edits: Iterable[Edit],
+        *,
+        by: str,
+        reason: str | None = None,
+        dry_run: bool = False,
+        adopt: bool = False,
+    ) -> list[Written]:
+        """Apply all edits in one transaction; with `dry_run` do everything but keep it.
+
+        `adopt` takes rows as somebody left them who edited the database by hand.
+
+        Raises: InvalidConfig with every problem of every service, VersionConflict, NotFound,
+        NotAllowed, StoreError.
+        """
+        with locks.shared(self._lock, LOCK_SECONDS):
+            refused = self._refusal()
+            if refused:
+                raise StoreUnavailable(refused)
+            with translated(self._path):
+                connection = self._open()
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    transaction = Transaction(
+                        connection,
+                        self._sealer,
+                        self._definitions,
+                        self._rules,
+                        self._now(),
+                        by,
+                        reason,
+                        adopt,
+                    )
+                    written = transaction.apply(edits)
+                    failpoints.reached("before_commit")
+                    connection.execute("ROLLBACK" if dry_run else "COMMIT")
+                except BaseException:
+                    self._abandon(connection)
+                    raise
+                failpoints.reached("after_commit")
+        return written
+
+    def close(self) -> None:
+        """Close the connection; the next commit opens a new one."""
+        if self._connection is not None:
+            self._connection.close(True)
+            self._connection = self._identity = None
+
+    def _open(self) -> apsw.Connection:
+        identity = identity_of(self._path)
+        if self._connection is not None and identity != self._identity:
+            self.close()
+        if self._connection is None:
+            self._connection, self._identity = connect(self._path, BUSY_MS), identity
+            self._connection.execute(f"PRAGMA synchronous={self._synchronous}")
+        return self._connection
+
+    def _abandon(self, connection: apsw.Connection) -> None:
+        if connection.in_transaction:
+            try:
+                connection.execute("ROLLBACK")
+            except apsw.Error:
+                self.close()  # after a failed write nothing of this connection is trusted

@@ -1,0 +1,1 @@
+"""What travels: messages, their seal, their topics. Pure, and shared by both ends."""

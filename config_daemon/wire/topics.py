@@ -1,0 +1,54 @@
+"""Every topic name, spelled once.
+
+Laws: a name is built here or nowhere; what cannot be a segment is refused, so that no service or
+worker name can reach into another's topic.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+NAME_PATTERN = r"^[a-z][a-z0-9-]{0,63}$"
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
+RESERVED_NAMES = frozenset({"keyring"})
+
+
+def is_name(text: str) -> bool:
+    """Tell whether `text` may name a worker or a daemon."""
+    return _NAME.fullmatch(text) is not None
+
+
+def is_service(text: str) -> bool:
+    """Tell whether `text` may name a service: a name, and not a reserved word."""
+    return is_name(text) and text not in RESERVED_NAMES
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topic tree below one prefix (setting `topic_prefix`, default `system`)."""
+
+    prefix: str = "system"
+
+    def config(self, service: str) -> str:
+        """Return where a service's config is retained."""
+        return f"{self.prefix}/config/{service}"
+
+    @property
+    def every_config(self) -> str:
+        """Return the filter that matches every service's config."""
+        return f"{self.prefix}/config/+"
+
+    def health(self, daemon: str) -> str:
+        """Return where a daemon's health and its will are retained."""
+        return f"{self.prefix}/health/{daemon}"
+
+    @property
+    def every_health(self) -> str:
+        """Return the filter that matches every daemon's health."""
+        return f"{self.prefix}/health/+"
+
+    def service_of(self, topic: str) -> str | None:
+        """Return the service whose config topic this is, or None for any other topic."""
+        head, _, service = topic.rpartition("/")
+        return service if head == f"{self.prefix}/config" and is_service(service) else None

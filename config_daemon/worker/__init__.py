@@ -1,0 +1,1 @@
+"""The edge: receive, verify, keep, apply, report. Needs nothing but the base installation."""

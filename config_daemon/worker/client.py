@@ -1,0 +1,136 @@
+"""Subscribe at a broker, for ever.
+
+Laws: every connection is a fresh client; messages are handled by the caller's thread, one after the
+other, and never inside a callback; what is to be delivered again is, by subscribing anew.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+
+from config_daemon.wire.address import BrokerAddress
+
+KEEPALIVE_SECONDS = 15
+CONNECT_SECONDS = 5.0
+CONNACK_SECONDS = 5.0
+RETRY_FIRST_SECONDS = 1.0
+RETRY_LAST_SECONDS = 60.0
+TURN_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """How to reach the broker, and as whom; `client_id` is the worker's id."""
+
+    address: BrokerAddress
+    client_id: str
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = field(default=None, repr=False)
+
+
+class Subscriber:
+    """Hands every message on some topic filters to `receive(topic, payload)`; False has it delivered again."""
+
+    def __init__(
+        self,
+        link: Link,
+        filters: Sequence[str],
+        receive: Callable[[str, bytes], bool],
+        note: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._link, self._filters, self._receive, self._note = link, tuple(filters), receive, note
+        self._stopping = False
+        self._inbound: list[tuple[str, bytes]] = []
+        self._accepted = False
+
+    def run(self) -> None:
+        """Follow the broker until `stop` is called."""
+        delay = RETRY_FIRST_SECONDS
+        while not self._stopping:
+            began = time.monotonic()
+            try:
+                self._session()
+            except (OSError, ValueError) as error:
+                self._note(f"no connection to {self._link.address}: {error}")
+            if time.monotonic() - began > RETRY_LAST_SECONDS:
+                delay = RETRY_FIRST_SECONDS
+            self._pause(delay * (0.5 + random.random()))  # noqa: S311 - spreads load, guards nothing
+            delay = min(2 * delay, RETRY_LAST_SECONDS)
+
+    def stop(self) -> None:
+        """Have `run` return soon; may be called from a signal handler or another thread."""
+        self._stopping = True
+
+    def _session(self) -> None:
+        """Live through one connection.
+
+        Raises: OSError when it cannot be made.
+        """
+        client = self._client()
+        self._accepted = False
+        client.connect(self._link.address.host, self._link.address.port, keepalive=KEEPALIVE_SECONDS)
+        connection: Any = client.socket()
+        if isinstance(connection, socket.socket):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        until = time.monotonic() + CONNACK_SECONDS
+        while not self._stopping:
+            if client.loop(TURN_SECONDS) != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                self._note(f"the connection to {self._link.address} broke")
+                return
+            if not self._accepted and time.monotonic() > until:
+                raise TimeoutError("the broker accepts connections but does not answer")
+            if not self._handle_inbound():
+                break
+        client.disconnect()
+
+    def _handle_inbound(self) -> bool:
+        inbound, self._inbound = self._inbound, []
+        return False not in [self._receive(topic, raw) for topic, raw in inbound]
+
+    def _client(self) -> Client:
+        address = self._link.address
+        client = Client(
+            CallbackAPIVersion.VERSION2,
+            self._link.client_id,
+            protocol=MQTTProtocolVersion.MQTTv5,
+            transport=address.transport,
+        )
+        client.connect_timeout = CONNECT_SECONDS
+        if address.username is not None:
+            client.username_pw_set(address.username, address.password)
+        if address.secure:
+            context = ssl.create_default_context(cafile=self._link.ca_file and str(self._link.ca_file))
+            if self._link.certificate_file:
+                context.load_cert_chain(self._link.certificate_file, self._link.key_file)
+            client.tls_set_context(context)
+        if address.transport == "websockets":
+            client.ws_set_options(path=address.path)
+        client.on_connect = self._on_connect
+        client.on_message = self._on_message
+        return client
+
+    def _on_connect(self, client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        if reason.is_failure:
+            self._note(f"{self._link.address} refused us: {reason}")
+            return
+        self._accepted = True
+        client.subscribe([(one, 1) for one in self._filters])
+
+    def _on_message(self, _client: Client, _data: Any, message: Any) -> None:
+        self._inbound.append((message.topic, message.payload))
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self._stopping and time.monotonic() < until:
+            time.sleep(min(TURN_SECONDS, max(0.0, until - time.monotonic())))

@@ -1,0 +1,168 @@
+"""A whole house for end-to-end tests: data folder, daemon and workers as real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from config_daemon.store.ground import load_ground
+from config_daemon.wire.keys import public_key_pem
+
+T = TypeVar("T")
+SECONDS = 15.0
+
+
+def until(look: Callable[[], T | None], what: str, seconds: float = SECONDS) -> T:
+    """Look again and again until something is there; fail with what was awaited."""
+    end = time.monotonic() + seconds
+    while True:
+        found = look()
+        if found:
+            return found
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.005)
+
+
+class Process:
+    """A child process whose output lines are kept."""
+
+    def __init__(self, argv: Sequence[str], environment: dict[str, str]) -> None:
+        self.lines: list[str] = []
+        self.talk: list[str] = []
+        self._process = subprocess.Popen(
+            argv, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        self._threads = [
+            threading.Thread(target=self._keep, args=(stream, lines), daemon=True)
+            for stream, lines in ((self._process.stdout, self.lines), (self._process.stderr, self.talk))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def wait(self, seconds: float = SECONDS) -> int:
+        code = self._process.wait(seconds)
+        for thread in self._threads:
+            thread.join(seconds)
+        return code
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self.wait()
+
+    def stop(self) -> int:
+        self._process.terminate()
+        return self.wait()
+
+    @staticmethod
+    def _keep(stream: Any, lines: list[str]) -> None:
+        for line in stream:
+            lines.append(line.rstrip("\n"))
+
+
+class Worker(Process):
+    """The demo worker as a process; its reports as dictionaries."""
+
+    @property
+    def reports(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in list(self.lines)]
+
+    @property
+    def applied(self) -> list[dict[str, Any]]:
+        return [report for report in self.reports if report["state"] == "applied"]
+
+    def wait_for(self, version: int, seconds: float = SECONDS) -> dict[str, Any]:
+        """Wait until a version was applied."""
+        return until(
+            lambda: next((report for report in self.applied if report["config_version"] == version), None),
+            f"version {version} applied; reports: {self.lines[-5:]}, talk: {self.talk[-5:]}",
+            seconds,
+        )
+
+
+class House:
+    """A data folder and the processes around it; everything ends with the test."""
+
+    def __init__(self, folder: Path, broker_url: str) -> None:
+        self.folder, self.broker_url = folder, broker_url
+        self._processes: list[Process] = []
+        code, _, error = self.cli("init")
+        assert code == 0, error
+
+    @property
+    def files(self) -> Any:
+        return self.ground.files
+
+    @property
+    def ground(self) -> Any:
+        return load_ground(self.folder, {}, {})
+
+    @property
+    def public_key(self) -> str:
+        return public_key_pem(self.ground.keys.public_key())
+
+    def cli(self, *arguments: str, environment: dict[str, str] | None = None, text: str = "") -> tuple[int, str, str]:
+        """Run one command; return exit code, stdout, stderr."""
+        done = subprocess.run(
+            [sys.executable, "-m", "config_daemon.cli.main", *arguments, "--data", str(self.folder)],
+            capture_output=True, text=True, timeout=60, env={**os.environ, **(environment or {})}, input=text,
+        )  # fmt: skip
+        return done.returncode, done.stdout, done.stderr
+
+    def set(self, *arguments: str) -> int:
+        """Set values of a service; return the new version."""
+        code, out, error = self.cli("set", *arguments, "--json")
+        assert code == 0, error
+        return int(json.loads(out)["config_version"])
+
+    def daemon(self, failpoint: str = "", **environment: str) -> Process:
+        """Start the daemon."""
+        process = Process(
+            [sys.executable, "-m", "config_daemon.cli.main", "run", "--data", str(self.folder)],
+            {"MQTT_URL": self.broker_url, "CONFIG_DAEMON_FAILPOINT": failpoint, **environment},
+        )
+        self._processes.append(process)
+        return process
+
+    def worker(self, name: str = "demo", service: str = "stt-worker", failpoint: str = "", url: str = "") -> Worker:
+        """Start a demo worker."""
+        process = Worker(
+            [sys.executable, "-m", "config_daemon.cli.demo_worker"],
+            {
+                "DEMO_MQTT_URL": url or self.broker_url, "CONFIG_SIGNATURE_PUBLIC_KEY": self.public_key,
+                "DEMO_SERVICE": service, "DEMO_WORKER": name, "DEMO_STATE": str(self.folder / f"worker-{name}"),
+                "CONFIG_DAEMON_FAILPOINT": failpoint,
+            },
+        )  # fmt: skip
+        self._processes.append(process)
+        return process
+
+    def status(self) -> dict[str, Any]:
+        """Return what `status --json` prints."""
+        return dict(json.loads(self.cli("status", "--json")[1]))
+
+    def close(self) -> None:
+        for process in reversed(self._processes):
+            if process.running:
+                process.signal(signal.SIGCONT)
+                process.kill()
