@@ -10,7 +10,6 @@ Laws:
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -26,11 +25,11 @@ from config_daemon.catalog.shape import (
     Path,
     Shape,
 )
+from config_daemon.catalog.sound import TOO_LARGE
 from config_daemon.errors import SHOWN_VALUE_CHARACTERS, ErrorContext
 
 MASK: Final = "********"
 _CATEGORIES: Final = {MISSING_FIELD: "missing_field", WRONG_TYPE: "type_error"}
-_CREDENTIALS: Final = re.compile(r"//[^/@\s]*@")
 _NAMED_CHOICES: Final = 12
 _TYPE_WORDS: Final = {
     "string": "text",
@@ -62,7 +61,7 @@ def tell(finding: Finding, service: str, shape: Shape, values: Mapping[str, Any]
     name = _name(key, rest)
     expected = finding.expected or (expectation(field) if field and not rest else "")
     code = finding.code
-    if code == "INTEGER_TOO_LARGE" and field is not None and field.type in {"integer", "float"}:
+    if code == TOO_LARGE and field is not None and field.type in {"integer", "float"}:
         code = OUT_OF_RANGE
     return ErrorContext(
         error_type=_CATEGORIES.get(code, "invalid_config"),
@@ -117,7 +116,7 @@ def unknown_key(key: str, shape: Shape) -> str:
 def shown(value: Any) -> str:
     """Return a value as a short text that is safe to print; objects and lists by their size only."""
     if isinstance(value, str):
-        text = printable(_CREDENTIALS.sub("//***@", value[: 2 * SHOWN_VALUE_CHARACTERS]))
+        text = printable(_without_credentials(value)[:SHOWN_VALUE_CHARACTERS])
         return f'"{text}"'[:SHOWN_VALUE_CHARACTERS]
     if isinstance(value, int) and value.bit_length() > 256:
         return f"an integer of {value.bit_length()} bits"
@@ -126,6 +125,11 @@ def shown(value: Any) -> str:
     if isinstance(value, Mapping):
         return f"an object with {len(value)} members"
     return f"a list of {len(value)}" if isinstance(value, list) else f"a Python {type(value).__name__}"
+
+
+def _without_credentials(text: str) -> str:
+    begin, end = text.find("//"), text.rfind("@")
+    return f"{text[:begin]}//***{text[end:]}" if 0 <= begin < end else text
 
 
 def _message(code: str, finding: Finding, service: str, name: str, expected: str, value: Any) -> str:

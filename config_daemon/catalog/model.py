@@ -140,6 +140,7 @@ class _ModelJudge:
             if MISSING in given:
                 continue
             if what := rule.broken(*given):
+                wrong.append(paths[0])  # one complaint about a field at a time
                 yield Finding(rule.code, paths[0], message=what, suggestion=rule.suggestion)
 
     def _value(self, key: str, values: Mapping[str, Any]) -> Any:

@@ -153,11 +153,10 @@ class _SchemaJudge:
         try:
             if self.validator.is_valid(plain):
                 return []
-            return [
-                finding for error in self.validator.iter_errors(plain) for finding in self._findings(error)
-            ]
+            found = [f for error in self.validator.iter_errors(plain) for f in self._findings(error)]
         except ValueError:  # a subclass of a JSON type that the library does not take
             return [Finding("NOT_JSON", (), message="holds values that are no plain JSON")]
+        return _telling(found)
 
     def _findings(self, error: jsonschema_rs.ValidationError) -> list[Finding]:
         kind: Any = error.kind
@@ -189,6 +188,14 @@ class _SchemaJudge:
 
     def _is_absent_secret(self, finding: Finding) -> bool:
         return finding.code == MISSING_FIELD and ".".join(map(str, finding.path)) in self.secrets
+
+
+def _telling(findings: list[Finding]) -> list[Finding]:
+    """Return findings without those that only follow from another one about the same value."""
+    for code in (NOT_ALLOWED_VALUE, WRONG_TYPE):
+        paths = {finding.path for finding in findings if finding.code == code}
+        findings = [finding for finding in findings if finding.code == code or finding.path not in paths]
+    return findings
 
 
 def _wants_null(branch: list[jsonschema_rs.ValidationError]) -> bool:

@@ -73,8 +73,9 @@ class ServiceDefinition:
             return (tell(wrong, self.service, self.shape, values),)
         sound, findings = sift(values)
         set_aside = [finding.path for finding in findings]
-        findings += _misnamed(self.shape.root, sound)
-        findings += _missing_told_once(self.shape.judge(sound), set_aside, self.shape)
+        if () not in set_aside:
+            findings += _misnamed(self.shape.root, sound)
+            findings += _missing_told_once(self.shape.judge(sound), set_aside, self.shape)
         if not findings:
             return ()
         if len(findings) > _TOLD:

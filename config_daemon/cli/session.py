@@ -1,35 +1,45 @@
-"""What every command shares: where the data is, how to print, and the store behind it.
+"""What every command shares: where the data is, what may be written now, and the store behind it.
 
-Laws: data goes to stdout, talk to stderr; with `--json` errors are JSON too; nothing heavy is imported
-until a command needs it; every error ends in one exit code of docs/cli.md.
+Laws: nothing is imported before a command needs it; every error ends in one exit code of docs/cli.md;
+whoever acts is named by the user id and never by the environment; with `--json` nobody is asked.
 """
 
 from __future__ import annotations
 
-import getpass
-import json
 import os
+import pwd
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from config_daemon.errors import ConfigDaemonError, ErrorContext
-from config_daemon.store import locks
-from config_daemon.store.ground import Ground, find_folder, load_ground
-from config_daemon.store.status import StatusView
+from config_daemon.cli.printing import echo, json_text, print_error
+from config_daemon.errors import ConfigDaemonError, KeyUnavailable, StoreUnavailable, UsageError
 
 if TYPE_CHECKING:
     from config_daemon.catalog.catalog import Catalog
+    from config_daemon.store.files import Files
+    from config_daemon.store.ground import Ground
+    from config_daemon.store.reports import StoreReports
+    from config_daemon.store.seals import RowSealer
     from config_daemon.store.sqlite import SqliteReader
+    from config_daemon.store.status import StatusView
     from config_daemon.store.writer import SqliteWriter
 
+__all__ = ["Declined", "Session", "print_error", "standard"]
+
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Declined(ConfigDaemonError):
+    """A person was asked and said no."""
+
+    code = "DECLINED"
+    suggestion = "Run the command again when you want it."
 
 
 @dataclass
@@ -38,19 +48,46 @@ class Session:
 
     as_json: bool = False
     data: str | None = None
-    _open: list[Any] = field(default_factory=list)
 
     @cached_property
     def folder(self) -> Path:
-        """Return the data folder that was meant."""
-        return find_folder(self.data, os.environ)
+        """Return the data folder that was meant.
+
+        Raises: UsageError when it cannot be one.
+        """
+        from config_daemon.store.ground import find_folder
+
+        folder = find_folder(self.data, os.environ)
+        try:
+            str(folder).encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"{str(folder)!a} is no path in UTF-8", suggestion="Name the data folder in UTF-8."
+            ) from error
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise UsageError(
+                f"{folder} is no folder",
+                suggestion="Name the data folder with --data; its database is config.db in it.",
+            )
+        return folder
+
+    @cached_property
+    def files(self) -> Files:
+        """Return the files whose places no setting moves: locks, status, requests."""
+        from config_daemon.store.files import Files
+
+        return Files.below(self.folder)
 
     @cached_property
     def ground(self) -> Ground:
         """Return the folder's settings, files and keys.
 
-        Raises: SettingsError.
+        Raises: SettingsError; StoreUnavailable when the folder may not be entered.
         """
+        from config_daemon.store.ground import load_ground
+
+        if self.folder.is_dir() and not os.access(self.folder, os.X_OK):
+            raise self._forbidden(self.folder)
         return load_ground(self.folder, os.environ, {})
 
     @cached_property
@@ -63,58 +100,156 @@ class Session:
     @cached_property
     def view(self) -> StatusView:
         """Return what the daemon last said."""
-        return StatusView(self.ground.files.status)
+        from config_daemon.store.status import StatusView
+
+        return StatusView(self.files.status)
 
     @property
     def daemon_alive(self) -> bool:
-        """Tell whether a daemon runs on this folder."""
-        return locks.is_held(self.ground.files.daemon_lock)
+        """Tell whether a daemon runs on this folder.
+
+        Raises: StoreUnavailable when its lock may not be looked at.
+        """
+        from config_daemon.store import locks
+
+        try:
+            return locks.is_held(self.files.daemon_lock)
+        except PermissionError as error:
+            raise self._forbidden(self.files.daemon_lock) from error
+
+    @cached_property
+    def database(self) -> Path:
+        """Return the path of the database, which is there.
+
+        Raises: StoreUnavailable naming the path that was looked at.
+        """
+        path = self.ground.files.database
+        try:
+            path.stat()
+        except PermissionError as error:
+            raise self._forbidden(path) from error
+        except OSError as error:
+            raise StoreUnavailable(
+                f"there is no store at {path}",
+                suggestion=f"Run `config-daemon init --data {self.folder}`, or name the right folder with --data.",
+            ) from error
+        return path
+
+    @cached_property
+    def sealer(self) -> RowSealer:
+        """Return what seals and checks rows.
+
+        Raises: KeyUnavailable, saying so when `.env` is there and this user may not read it.
+        """
+        try:
+            return self.ground.keys.row_sealer()
+        except KeyUnavailable as error:
+            env = self.ground.files.environment
+            if self.ground.env_file is not None or not env.exists():
+                raise
+            raise KeyUnavailable(
+                f"{env} may not be read by {user_name(os.getuid())}, and the key of the store is in it",
+                suggestion=f"Run this as its owner: `sudo -u {user_name(env.stat().st_uid)} config-daemon …`.",
+            ) from error
 
     def reader(self) -> SqliteReader:
         """Return a reader of the store.
 
-        Raises: KeyUnavailable.
+        Raises: KeyUnavailable, StoreUnavailable.
         """
         from config_daemon.store.sqlite import SqliteReader
 
-        return SqliteReader(self.ground.files.database, self.ground.keys.row_sealer())
+        return SqliteReader(self.database, self.sealer)
+
+    @cached_property
+    def reports(self) -> StoreReports:
+        """Return what answers questions about the store.
+
+        Raises: KeyUnavailable, StoreUnavailable.
+        """
+        from config_daemon.store.reports import StoreReports
+
+        return StoreReports(self.database, self.sealer)
 
     def writer(self) -> SqliteWriter:
-        """Return a writer of the store.
+        """Return a writer of the store; it refuses what `.env` fixes and what a daemon in trouble forbids.
 
-        Raises: KeyUnavailable.
+        Raises: KeyUnavailable, StoreUnavailable.
         """
+        import time
+
+        from config_daemon.cli.fixed import FixedValues
         from config_daemon.store.transaction import Rules
         from config_daemon.store.writer import SqliteWriter
         from config_daemon.wire.messages import timestamp
 
         return SqliteWriter(
-            self.ground.files.database,
-            self.ground.keys.row_sealer(),
+            self.database,
+            self.sealer,
             self.catalog,
-            lock=self.ground.files.store_lock,
+            lock=self.files.store_lock,
             now=lambda: timestamp(time.time_ns() // 1_000_000),
-            rules=Rules(fixed=self.fixed, max_message_bytes=self.ground.settings.max_message_bytes),
+            rules=Rules(fixed=FixedValues(self).place, max_message_bytes=self.ground.settings.max_message_bytes),
+            refusal=self.refusal,
         )
 
-    def fixed(self, service: str, key: str) -> str | None:
-        """Return `file:line` where `.env` fixes a key, None when it does not."""
-        place = self.view.env_lock(service, key)
-        return f"{place[0]}:{place[1]}" if place else None
+    def refusal(self, services: Collection[str], adopt: bool) -> str | None:
+        """Return why a living daemon forbids this write now, None when it does not."""
+        from config_daemon.store.refusal import refusal_of
+
+        if not self.daemon_alive:
+            return None
+        return refusal_of(self.view.daemon(), self.view.conditions(), services, adopt)
 
     @property
     def actor(self) -> str:
         """Return who is acting, for the history."""
-        return f"cli:{getpass.getuser()}"
+        return f"cli:{user_name(os.getuid())}"
 
-    def show(self, data: Any, text: Callable[[], str]) -> None:
-        """Print a result: as JSON when asked to, else as text."""
-        click.echo(json.dumps(data, ensure_ascii=False, default=str) if self.as_json else text())
+    def show(self, data: Any, text: Callable[[], str | None]) -> None:
+        """Print a result: as JSON when asked to, else as text; None prints nothing."""
+        shown = json_text(data, sys.stdout) if self.as_json else text()
+        if shown is not None:
+            echo(shown)
 
     def say(self, text: str) -> None:
         """Tell a person something beside the result."""
         if not self.as_json:
-            click.echo(text, err=True)
+            echo(text, err=True)
+
+    def confirm(self, question: str, yes: bool) -> None:
+        """Go on only when a person agrees.
+
+        Raises: Declined; UsageError when nobody can be asked.
+        """
+        if yes:
+            return
+        if not self.as_json:
+            click.echo(f"{question} [y/N] ", err=True, nl=False)
+            answer = sys.stdin.readline() if sys.stdin is not None else ""
+            if answer.strip().lower() in ("y", "yes"):
+                return
+            if answer:
+                raise Declined("nothing was changed")
+            click.echo(err=True)
+        raise UsageError(
+            "this needs a yes, and nobody can be asked here; nothing was changed",
+            suggestion="Add --yes to go on without being asked.",
+        )
+
+    def _forbidden(self, path: Path) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"{user_name(os.getuid())} may not open {path}",
+            suggestion=f"Run this as the owner of {self.folder}, or as a member of its group.",
+        )
+
+
+def user_name(uid: int) -> str:
+    """Return a user's name, or `uid-N` where there is none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid-{uid}"
 
 
 def standard(command: Command) -> Command:
@@ -125,39 +260,18 @@ def standard(command: Command) -> Command:
             context.ensure_object(Session).as_json = True
 
     def keep_data(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
-        if value:
+        if value is not None:
+            if not value:
+                raise UsageError("--data names no folder", suggestion="Write --data DIR.")
             context.ensure_object(Session).data = value
 
     for option in (
         click.option("--json", is_flag=True, expose_value=False, callback=keep_json, help="Print JSON, errors too."),
         click.option(
             "--data", metavar="DIR", expose_value=False, callback=keep_data, is_eager=True,
+            type=click.Path(file_okay=False),
             help="The data folder (else $CONFIG_DAEMON_DATA, ./.config-daemon, /var/lib/config-daemon).",
         ),
     ):  # fmt: skip
         command = option(command)
     return command
-
-
-def print_error(error: ConfigDaemonError, as_json: bool) -> None:
-    """Print an error with everything that helps to mend it."""
-    if as_json:
-        body = {"error": error.code, "message": error.message, "exit_code": error.exit_code,
-                "errors": [context.as_dict() for context in error.contexts]}  # fmt: skip
-        click.echo(json.dumps(body, ensure_ascii=False), err=True)
-        return
-    paint = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    click.echo(
-        click.style("error: ", fg="red", bold=True) + error.message if paint else f"error: {error.message}",
-        err=True,
-    )
-    contexts = error.contexts
-    if len(contexts) > 1:
-        for context in contexts:
-            click.echo(f"  {context.message}{_hint(context)}", err=True)
-    else:
-        click.echo(f"  {contexts[0].suggestion or error.suggestion}", err=True)
-
-
-def _hint(context: ErrorContext) -> str:
-    return f" — {context.suggestion}"

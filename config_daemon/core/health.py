@@ -9,12 +9,12 @@ Source: seed 004 `ConfigHealthPayload`; docs/events.md lists the conditions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from config_daemon.core.modes import Mode, Status
-from config_daemon.wire.messages import NIL_EPOCH, Condition, Health
+from config_daemon.wire.messages import Condition, Health
 
 Severity = Literal["info", "warning", "critical"]
 
@@ -48,6 +48,8 @@ CONDITIONS: dict[str, Kind] = {
     "schema-file-invalid": Kind("warning", False, "Mend the schema file; its last good form stays in force."),
     "env-invalid": Kind("warning", False, "Mend the line of .env; the values read before stay in force."),
     "env-missing": Kind("critical", False, "Put .env back; the services it gave values to are not published."),
+    "env-unknown": Kind("warning", False, "Mend or remove the line of .env; it gives no service a value."),
+    "orphan-retained": Kind("info", False, "Run `config-daemon purge SERVICE` when nobody needs it any more."),
     "secrets-held-back": Kind("info", False, "Nothing: secret values come with a later version."),
     "publish-denied": Kind("critical", False, "Let the daemon's user write the topic in the broker's ACL."),
     "too-large": Kind("warning", False, "Make the config smaller, or raise the broker's packet limit."),
@@ -62,33 +64,51 @@ CONDITIONS: dict[str, Kind] = {
 
 @dataclass(slots=True)
 class Findings:
-    """The open conditions, each with the time when it began."""
+    """The open conditions, each with the time when it began; `revision` moves when the set of them changes."""
 
+    revision: int = 0
     _open: dict[tuple[str, str], Condition] = field(default_factory=dict)
 
     def open(self, name: str, subject: str, detail: str, now: str) -> bool:
         """Open a condition or renew its detail; True when it is new."""
         known = self._open.get((name, subject))
-        since = known.since if known else now
+        if known is not None and known.detail == detail[:DETAIL_CHARACTERS]:
+            return False
         self._open[name, subject] = Condition(
-            name=name, subject=subject, severity=CONDITIONS[name].severity, since=since, detail=detail[:500]
+            name=name,
+            subject=subject,
+            severity=CONDITIONS[name].severity,
+            since=known.since if known else now,
+            detail=detail[:DETAIL_CHARACTERS],
         )
+        self.revision += 1
         return known is None
 
     def close(self, name: str, subject: str | None = None) -> bool:
         """Close a condition for one subject or, with None, for all; True when any was open."""
-        gone = [key for key in self._open if key[0] == name and subject in (None, key[1])]
+        if subject is not None:
+            gone = [(name, subject)] if (name, subject) in self._open else []
+        else:
+            gone = [key for key in self._open if key[0] == name]
         for key in gone:
             del self._open[key]
+        self.revision += bool(gone)
         return bool(gone)
 
-    def __iter__(self) -> Any:
+    def replace(self, name: str, details: Mapping[str, str], now: str) -> None:
+        """Have a condition open for exactly these subjects."""
+        for subject in [key[1] for key in self._open if key[0] == name and key[1] not in details]:
+            self.close(name, subject)
+        for subject, detail in details.items():
+            self.open(name, subject, detail, now)
+
+    def __iter__(self) -> Iterator[Condition]:
         return iter(self._open.values())
 
     @property
-    def holding(self) -> Condition | None:
-        """Return a condition that stops publishing, None when nothing does."""
-        return next((condition for condition in self if CONDITIONS[condition.name].holds), None)
+    def holding(self) -> bool:
+        """Tell whether a condition that stops publishing is open."""
+        return any(CONDITIONS[name].holds for name, _ in self._open)
 
 
 class Facts(NamedTuple):
@@ -96,7 +116,7 @@ class Facts(NamedTuple):
 
     status: Status
     mode: Mode
-    epoch: str | None
+    epoch: str
     schema_version: int
     lkg_valid: bool
     event: str | None
@@ -104,6 +124,7 @@ class Facts(NamedTuple):
     behind: int
 
 
+DETAIL_CHARACTERS = 500
 SHOWN_CONDITIONS = 50  # a message must stay small whatever happens; status.db has them all
 
 
@@ -114,7 +135,7 @@ def make_health(facts: Facts, conditions: Iterable[Condition], session: str, **s
         ok=is_ok(facts, found),
         database_status=facts.status,
         operational_mode=facts.mode,
-        config_epoch=facts.epoch or NIL_EPOCH,
+        config_epoch=facts.epoch,
         schema_version=facts.schema_version,
         lkg_cache_valid=facts.lkg_valid,
         litestream_status="disabled",
@@ -135,4 +156,19 @@ def is_ok(facts: Facts, conditions: Iterable[Condition]) -> bool:
     return facts.status == "healthy" and facts.mode == "normal" and not worst
 
 
+def event_of(findings: Iterable[Condition], base: str) -> str:
+    """Return the event that says what is most wrong, or `base` when nothing stops or endangers publishing."""
+    critical = [condition for condition in findings if condition.severity == "critical"]
+    if not critical:
+        return base
+    worst = min(critical, key=lambda condition: _EVENTS.index(condition.name))
+    if worst.name != "rows-corrupted":
+        return worst.name
+    return f"{worst.name}:{sum(condition.name == worst.name for condition in critical)}"
+
+
+_EVENTS = [name for name, kind in CONDITIONS.items() if kind.severity == "critical"]
+_EVENTS.sort(
+    key=lambda name: (not CONDITIONS[name].holds, not name.startswith(("db-", "schema-", "rows-")), name)
+)
 _ORDER = {"critical": 0, "warning": 1, "info": 2}

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from config_daemon.wire.messages import CONFIG_OFFSET
 from config_daemon.wire.sealing import TAIL_BYTES
 
 
@@ -29,11 +30,17 @@ class Fingerprint(NamedTuple):
 
 
 class Sealed(NamedTuple):
-    """The last message sealed for a service: its exact bytes."""
+    """The last message sealed for a service: its exact bytes, and how many of them are the config's."""
 
     raw: bytes
     sequence: int
     fingerprint: Fingerprint
+    config_bytes: int
+
+    @property
+    def config(self) -> bytes:
+        """Return the config exactly as it was signed."""
+        return self.raw[CONFIG_OFFSET : CONFIG_OFFSET + self.config_bytes]
 
     @property
     def body_sha256(self) -> str:
@@ -43,13 +50,13 @@ class Sealed(NamedTuple):
 
 @dataclass(slots=True)
 class Service:
-    """One service: `config` holds the wanted bytes until they are sealed, `state` says why it is held back."""
+    """One service: `config` holds the wanted bytes until they are sealed, `version` is the row's as last read."""
 
     wanted: Fingerprint | None = None
     config: bytes = b""
+    version: int = 0
     sealed: Sealed | None = None
     confirmed: bool = False
-    state: str = ""
 
 
 @dataclass(slots=True)
@@ -59,25 +66,16 @@ class Plan:
     services: dict[str, Service] = field(default_factory=dict)
     _behind: dict[str, None] = field(default_factory=dict)
 
-    def want(
-        self,
-        service: str,
-        config: bytes,
-        version: int,
-        epoch: str,
-        signer: tuple[int, str],
-        deleted: bool = False,
-    ) -> None:
-        """Name the config that the broker should hold; `signer` is (generation, key id)."""
+    def want(self, service: str, config: bytes, wanted: Fingerprint) -> None:
+        """Name the config that the broker should hold."""
         entry = self.services.setdefault(service, Service())
-        entry.wanted = Fingerprint(hashlib.sha256(config).digest(), version, epoch, *signer, deleted)
-        entry.config, entry.state = config, ""
+        entry.wanted, entry.config, entry.version = wanted, config, wanted.config_version
         self._judge(service, entry)
 
-    def hold_back(self, service: str, state: str) -> None:
-        """Stop wanting anything for a service: the broker keeps what it holds; `state` says why."""
+    def hold_back(self, service: str, version: int) -> None:
+        """Want nothing new for a service: its last sealed bytes, if any, stay the ones to hold."""
         entry = self.services.setdefault(service, Service())
-        entry.wanted, entry.config, entry.state = None, b"", state
+        entry.wanted, entry.config, entry.version = None, b"", version
         self._judge(service, entry)
 
     def forget(self, service: str) -> None:
@@ -85,30 +83,37 @@ class Plan:
         self.services.pop(service, None)
         self._behind.pop(service, None)
 
-    def remember(self, service: str, sealed: Sealed, confirmed: bool = False) -> None:
-        """Record the last seal of a service: just made, or read back from the cache."""
+    def remember(self, service: str, sealed: Sealed) -> None:
+        """Record the last seal of a service: just made, or read from the cache; not confirmed yet."""
         entry = self.services.setdefault(service, Service())
-        entry.sealed, entry.confirmed = sealed, confirmed
+        entry.sealed, entry.confirmed = sealed, False
+        entry.version = max(entry.version, sealed.fingerprint.config_version)
         self._judge(service, entry)
 
     def confirm(self, service: str, sequence: int) -> bool:
-        """Record that the broker holds the seal with this number; False when it is no longer the last."""
+        """Record that the broker holds the seal with this number; False when it is not the last one."""
         entry = self.services.get(service)
         if entry is None or entry.sealed is None or entry.sealed.sequence != sequence:
             return False
-        entry.confirmed, entry.state = True, "" if entry.state in ("denied", "too-large") else entry.state
+        entry.confirmed = True
         self._judge(service, entry)
         return True
 
-    def doubt(self, service: str, state: str = "") -> None:
-        """Record that the broker may not hold the last seal: it was denied, replaced, or the link broke."""
+    def doubt(self, service: str) -> None:
+        """Record that the broker may not hold the last seal any more."""
         entry = self.services.get(service)
-        if entry is not None:
-            entry.confirmed, entry.state = False, state or entry.state
+        if entry is not None and entry.confirmed:
+            entry.confirmed = False
+            self._judge(service, entry)
+
+    def doubt_all(self) -> None:
+        """Record that the link broke: nothing is known of what the broker holds."""
+        for service, entry in self.services.items():
+            entry.confirmed = False
             self._judge(service, entry)
 
     def seal_anew(self, service: str) -> None:
-        """Give up the last seal of a service; it wants nothing until its content is read again."""
+        """Give up the last seal of a service; nothing is wanted until its content is read again."""
         entry = self.services[service]
         entry.sealed, entry.confirmed, entry.wanted = None, False, None
         self._judge(service, entry)
@@ -116,9 +121,8 @@ class Plan:
     def behind(self) -> Iterator[tuple[str, Service]]:
         """Yield the services to send, oldest first; the plan may change while this runs."""
         for service in list(self._behind):
-            entry = self.services.get(service)
-            if entry is not None and service in self._behind:
-                yield service, entry
+            if service in self._behind:
+                yield service, self.services[service]
 
     def __len__(self) -> int:
         """Return how many services are behind."""
@@ -133,10 +137,12 @@ class Plan:
 
 
 def is_behind(entry: Service) -> bool:
-    """Tell whether the broker lacks what is wanted."""
-    return entry.wanted is not None and not (must_keep(entry) and entry.confirmed)
+    """Tell whether the broker lacks what it should hold."""
+    return not (entry.confirmed and must_keep(entry)) and (
+        entry.wanted is not None or entry.sealed is not None
+    )
 
 
 def must_keep(entry: Service) -> bool:
-    """Tell whether the last seal still says what is wanted, so that its own bytes are the ones to send."""
-    return entry.sealed is not None and entry.sealed.fingerprint == entry.wanted
+    """Tell whether the bytes of the last seal are the ones to hold, so that exactly these are sent."""
+    return entry.sealed is not None and entry.wanted in (None, entry.sealed.fingerprint)

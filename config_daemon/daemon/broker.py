@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from paho.mqtt.client import Client
 from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from config_daemon.daemon.inbox import Dialed, Sockets
 
@@ -58,14 +59,20 @@ class Refused(NamedTuple):
 
 
 class Arrived(NamedTuple):
-    """A message on one of our subscriptions; `subscription` is the identifier it was made with."""
+    """A message on one of our subscriptions."""
 
     topic: str
     payload: bytes
-    subscription: int
 
 
-BrokerEvent = Connected | Lost | Confirmed | Refused | Arrived
+class Subscribed(NamedTuple):
+    """The broker answered a subscription; `refused` counts the topics that it denied."""
+
+    request: int
+    refused: int
+
+
+BrokerEvent = Connected | Lost | Confirmed | Refused | Arrived | Subscribed
 Dial = Callable[[tuple[str, bytes], Callable[[Client], None]], None]
 _WHY = {0x95: "too-large", 0x97: "quota"}
 
@@ -134,10 +141,14 @@ class Broker:
         """Tell whether a message to the topic may be sent right now."""
         while self._recent and now - (oldest := next(iter(self._recent.items())))[1] >= PACE_SECONDS:
             del self._recent[oldest[0]]
-        return self.open_window and topic not in self._busy and topic not in self._recent
+        return self.has_window and topic not in self._busy and topic not in self._recent
+
+    def free(self, topic: str) -> bool:
+        """Tell whether nothing is in flight on the topic, whatever the pace."""
+        return self.has_window and topic not in self._busy
 
     @property
-    def open_window(self) -> bool:
+    def has_window(self) -> bool:
         """Tell whether any message may be sent."""
         return self._connected and len(self._in_flight) < self._window
 
@@ -157,7 +168,27 @@ class Broker:
         self._busy.add(topic)
         self._recent[topic] = now
 
-    def close(self, now: float, drain_seconds: float) -> None:
+    def subscribe(self, topics: list[str], foreign_only: bool = False, retained: bool | None = None) -> int:
+        """Subscribe at QoS 1; retained messages come too unless `foreign_only`; return the request's number."""
+        assert self._client is not None
+        with_retained = not foreign_only if retained is None else retained
+        options = SubscribeOptions(
+            qos=1,
+            noLocal=foreign_only,
+            retainAsPublished=foreign_only,
+            retainHandling=SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE
+            if with_retained
+            else SubscribeOptions.RETAIN_DO_NOT_SEND,
+        )
+        _, request = self._client.subscribe([(topic, options) for topic in topics])
+        return request or 0
+
+    def unsubscribe(self, topics: list[str]) -> None:
+        """End subscriptions."""
+        assert self._client is not None
+        self._client.unsubscribe(topics)
+
+    def close(self, drain_seconds: float) -> None:
         """Say good-bye so that the will does not fire, or give up after `drain_seconds`."""
         client, self._client, self._connected = self._client, None, False
         if client is None:
@@ -176,6 +207,7 @@ class Broker:
         client.on_connect = self._on_connect
         client.on_publish = self._on_publish
         client.on_message = self._on_message
+        client.on_subscribe = self._on_subscribe
 
     def _on_connect(self, client: Client, _data: Any, _flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
@@ -195,8 +227,10 @@ class Broker:
             self._events.append(Refused(topic, number, _WHY.get(reason.value, "denied"), reason.value))
 
     def _on_message(self, _client: Client, _data: Any, message: Any) -> None:
-        identifiers = getattr(message.properties, "SubscriptionIdentifier", [0])
-        self._events.append(Arrived(message.topic, message.payload, identifiers[0]))
+        self._events.append(Arrived(message.topic, message.payload))
+
+    def _on_subscribe(self, _client: Client, _data: Any, mid: int, reasons: Any, _properties: Any) -> None:
+        self._events.append(Subscribed(mid, sum(reason.value >= 0x80 for reason in reasons)))
 
     def _move(self, client: Client) -> None:
         socket: Any = client.socket()

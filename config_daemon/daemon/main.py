@@ -6,11 +6,12 @@ the remedy; secrets come from files and never from the command line.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,19 +24,28 @@ from config_daemon.core.plan import Plan
 from config_daemon.daemon.broker import Broker
 from config_daemon.daemon.dial import Credentials, dial
 from config_daemon.daemon.inbox import Inbox, Stop
+from config_daemon.daemon.judge import Judge, tell_cached
+from config_daemon.daemon.keeper import CacheKeeper
 from config_daemon.daemon.loop import Daemon, Parts
+from config_daemon.daemon.mirror import Mirror
 from config_daemon.daemon.notify import Notifier
+from config_daemon.daemon.recovery import Recovery
 from config_daemon.daemon.report import Reporter
+from config_daemon.daemon.requests import Requests
 from config_daemon.daemon.sealer import Sealer
-from config_daemon.daemon.sight import Sight
+from config_daemon.daemon.sight import NOTHING_KNOWN, Sight
+from config_daemon.daemon.surroundings import Surroundings, touched_services
 from config_daemon.daemon.watch import Watch
-from config_daemon.errors import SettingsError, StoreUnavailable
+from config_daemon.errors import CacheError, SettingsError, StoreUnavailable
 from config_daemon.settings import Settings
-from config_daemon.store import locks, marks
+from config_daemon.store import cache, locks, marks
 from config_daemon.store.files import Files
 from config_daemon.store.ground import Ground, load_ground
+from config_daemon.store.keyfiles import Signer
+from config_daemon.store.ports import StoreFacts
 from config_daemon.store.sqlite import SqliteReader
 from config_daemon.store.status import StatusBoard
+from config_daemon.wire.messages import timestamp
 from config_daemon.wire.topics import Topics
 
 WATCHDOG_SECONDS = 5.0
@@ -57,53 +67,22 @@ def run(folder: Path, environ: Mapping[str, str], flags: Mapping[str, str]) -> i
 
 
 def _run(ground: Ground, environ: Mapping[str, str]) -> int:
-    settings, files = ground.settings, ground.files
     log = logs.logger("daemon")
-    signer, (_, hmac_key) = ground.keys.signer(), ground.keys.hmac_key()
-    known = marks.load(files.marks, (hmac_key,))
-    _refuse_empty_folder(files, known)
-    reader = SqliteReader(files.database, ground.keys.row_sealer())
-    start = known or marks.Marks(generation=1, reserved=0, epoch="", feed=None)
-    numbers = marks.Numbers(files.marks, hmac_key, start, last=max(start.reserved, _unix_ms()))
-    sealer = Sealer(signer, numbers, _unix_ms)
-    inbox, plan, findings, board = Inbox(), Plan(), Findings(), StatusBoard(files.status)
-    topics = Topics(settings.topic_prefix)
-    catalog = Catalog.load(settings.schema_folder or files.schemas)
-    dialing = partial(
-        _dial, settings, _credentials(ground), f"{settings.name}-{uuid.uuid4().hex[:12]}", inbox
-    )
-    broker = Broker(dialing)
-    sight = Sight(reader, catalog, plan, findings, board, sealer.identity, sealer.now, start.feed)
-    reporter = Reporter(
-        sealer,
-        broker,
-        findings,
-        board,
-        files,
-        topics.health(settings.name),
-        settings.health_seconds,
-        ground.created_at,
-    )
-    notifier = Notifier(environ)
-    daemon = Daemon(
-        Parts(
-            inbox, broker, sight, sealer, reporter, plan, findings, board, topics, log, settings.poll_seconds,
-            alive=_Pulse(notifier),
-        ),
-        event="started" if known else "initialised",
-    )  # fmt: skip
-    board.reset()
-    board.daemon(
-        pid=os.getpid(), started_at=sealer.now(), public_key=bytes(signer.verify_key).hex(),
-        broker=str(settings.mqtt_url), name=settings.name, topic_prefix=settings.topic_prefix,
-    )  # fmt: skip
-    board.flush()
+    inbox, notifier = Inbox(), Notifier(environ)
+    board = StatusBoard(ground.files.status)
+    reader = SqliteReader(ground.files.database, ground.keys.row_sealer())
+    daemon, findings, signer = _build(ground, inbox, board, reader, log, notifier)
     _wire_signals(inbox)
     watch = Watch(inbox.hint)
-    trouble = watch.start({files.folder: (files.database.name, f"{files.database.name}-wal", ".env")})
+    trouble = watch.start(_folders(ground))
     if trouble:
-        findings.open("watch-degraded", str(files.folder.name), trouble, sealer.now())
-    log.info("daemon_started", data=str(files.folder), broker=str(settings.mqtt_url), key_id=signer.key_id)
+        findings.open("watch-degraded", ground.files.folder.name, trouble, timestamp(_unix_ms()))
+    log.info(
+        "daemon_started",
+        data=str(ground.files.folder),
+        broker=str(ground.settings.mqtt_url),
+        key_id=signer.key_id,
+    )
     notifier.send("READY=1")
     try:
         daemon.run()
@@ -114,6 +93,101 @@ def _run(ground: Ground, environ: Mapping[str, str]) -> int:
         board.close()
     log.info("daemon_stopped")
     return 0
+
+
+def _build(
+    ground: Ground,
+    inbox: Inbox,
+    board: StatusBoard,
+    reader: SqliteReader,
+    log: logs.Logger,
+    notifier: Notifier,
+) -> tuple[Daemon, Findings, Signer]:
+    settings, files = ground.settings, ground.files
+    signer, (hmac_id, hmac_key) = ground.keys.signer(), ground.keys.hmac_key()
+    findings, plan, topics = Findings(), Plan(), Topics(settings.topic_prefix)
+    known = marks.load(files.marks, (hmac_key,))
+    _refuse_empty_folder(files, known)
+    cached, event = _load_cache(files, hmac_key, known, findings)
+    for service, sealed in (cached.sealed if cached else {}).items():
+        plan.remember(service, sealed)
+    numbers = _numbers(files, hmac_key, known, cached)
+    sealer = Sealer(signer, numbers, findings, hmac_id, _unix_ms)
+    catalog = Catalog.load(settings.schema_folder or files.schemas)
+    dialing = partial(
+        _dial, settings, _credentials(ground), f"{settings.name}-{uuid.uuid4().hex[:12]}", inbox
+    )
+    broker = Broker(dialing)
+    surroundings = Surroundings(
+        files.environment, catalog, findings, board, touched_services(files.epoch), sealer.now
+    )
+    places = [place for place in (known and known.feed, cached and cached.head.feed) if place]
+    facts = StoreFacts(cached.head.config_epoch, cached.head.schema_version, "") if cached else NOTHING_KNOWN
+    judge = Judge(catalog, plan, findings, board, sealer.identity, sealer.now, settings.max_message_bytes)
+    sight = Sight(reader, judge, findings, sealer.now, places, facts)
+    reporter = Reporter(sealer, broker, findings, board, ground, log, lambda: surroundings.overrides)
+    mirror = Mirror(
+        broker, plan, findings, topics, signer.verify_key, reporter.topic,
+        standing=lambda: sealer.standing(sight.known.epoch), raise_to=numbers.raise_to, now_text=sealer.now,
+        has_past=known is not None or cached is not None,
+    )  # fmt: skip
+    keeper = CacheKeeper(files.cache, hmac_key, plan, inbox.put, valid=cached is not None)
+    recovery = Recovery(
+        files, ground.keys.row_sealer(), reader, sealer, sight, mirror, keeper,
+        reread_all=lambda: sight.reread(plan.services),
+    )  # fmt: skip
+    requests = Requests(files.requests, board, {"adopt": recovery.adopt}, sealer.now, time.time)
+    _introduce(board, ground, signer, sealer)
+    tell_cached(board, plan, sealer.now())
+    parts = Parts(
+        inbox=inbox, broker=broker, surroundings=surroundings, judge=judge, sight=sight, plan=plan, mirror=mirror,
+        sealer=sealer, keeper=keeper, requests=requests, reporter=reporter, findings=findings, topics=topics,
+        log=log, poll_seconds=settings.poll_seconds, alive=_Pulse(notifier),
+    )  # fmt: skip
+    return Daemon(parts, event), findings, signer
+
+
+def _load_cache(
+    files: Files, hmac_key: bytes, known: marks.Marks | None, findings: Findings
+) -> tuple[cache.Cache | None, str]:
+    """Return the cache, and what the first health calls the start; a bad cache goes into quarantine."""
+    try:
+        cached = cache.load(files.cache, [hmac_key])
+    except CacheError as error:
+        now = timestamp(_unix_ms())
+        with contextlib.suppress(OSError):
+            cache.set_aside(files.cache, files.quarantine, now.replace(":", ""))
+        findings.open("lkg-tampered", files.cache.name, error.message, now)
+        return None, "lkg-tampered"
+    if cached is not None:
+        return cached, "started"
+    return None, "lkg-created" if known else "initialised"
+
+
+def _numbers(
+    files: Files, hmac_key: bytes, known: marks.Marks | None, cached: cache.Cache | None
+) -> marks.Numbers:
+    epoch, highest = (cached.head.config_epoch, cached.head.sequence) if cached else ("", 0)
+    start = known or marks.Marks(generation=1, reserved=0, epoch=epoch, feed=None)
+    return marks.Numbers(files.marks, hmac_key, start, last=max(start.reserved, highest, _unix_ms()))
+
+
+def _introduce(board: StatusBoard, ground: Ground, signer: Signer, sealer: Sealer) -> None:
+    """Say in status.db who this daemon is, and take back what an earlier one said."""
+    settings = ground.settings
+    board.reset()
+    board.daemon(
+        pid=os.getpid(), started_at=sealer.now(), public_key=bytes(signer.verify_key).hex(),
+        broker=str(settings.mqtt_url), name=settings.name, topic_prefix=settings.topic_prefix, health=None,
+    )  # fmt: skip
+    board.flush()
+
+
+def _folders(ground: Ground) -> dict[Path, Collection[str] | None]:
+    files = ground.files
+    names = (files.database.name, f"{files.database.name}-wal", files.environment.name)
+    folders: dict[Path, Collection[str] | None] = {files.folder: names, files.database.parent: names}
+    return {**folders, ground.settings.schema_folder or files.schemas: None, files.requests: None}
 
 
 @dataclass(slots=True)

@@ -1,27 +1,32 @@
-"""Tell the world how the daemon is: the health message, status.db, systemd.
+"""Tell the world how the daemon is: the health message, status.db, the epoch file.
 
-Laws: health goes out at every change of what it says and at least at its interval; numbers that move
-all the time (how many are behind) cause one message a second at most; status.db is written after the
-fact and in batches.
+Laws: health goes out at every change of what it says and at least at its interval; counts that move all
+the time cause one message a second at most; status.db is written after the fact and in batches; nothing
+here decides anything.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import uuid
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from config_daemon.core.health import CONDITIONS, Facts, Findings, make_health
+from config_daemon.core.plan import Service
 from config_daemon.daemon.broker import Broker
 from config_daemon.daemon.sealer import Sealer
-from config_daemon.store.files import READABLE_MODE, Files, replace
+from config_daemon.logs import Logger
+from config_daemon.store.files import READABLE_MODE, replace
+from config_daemon.store.ground import Ground
 from config_daemon.store.status import StatusBoard
 from config_daemon.wire.messages import Health
+from config_daemon.wire.topics import Topics
 
 COUNTS_SECONDS = 1.0
 BOARD_SECONDS = 0.1
 BOARD_ROWS = 2000
+BROKER_CONDITIONS = ("broker-down", "broker-auth", "broker-tls")
 
 
 class Reporter:
@@ -33,48 +38,79 @@ class Reporter:
         broker: Broker,
         findings: Findings,
         board: StatusBoard,
-        files: Files,
-        topic: str,
-        health_seconds: float,
-        created_at: str,
+        ground: Ground,
+        log: Logger,
+        env_services: Callable[[], Iterable[str]],
     ) -> None:
-        self._sealer, self._broker, self._findings, self._board, self._files = (
-            sealer,
-            broker,
-            findings,
-            board,
-            files,
-        )
-        self.topic, self._health_seconds, self._created_at = topic, health_seconds, created_at
-        self.session = str(uuid.uuid4())
-        self.event: str | None = None
+        self._sealer, self._broker, self._findings, self._board = sealer, broker, findings, board
+        self._ground, self._log, self._env_services = ground, log, env_services
+        self._created_at = ground.created_at
+        self._seconds = ground.settings.health_seconds
+        self.topic = Topics(ground.settings.topic_prefix).health(ground.settings.name)
+        self._session = str(uuid.uuid4())
         self._said: tuple[Any, ...] = ()
         self._counted: tuple[int, bool] = (0, False)
-        self._sent_at = float("-inf")
-        self._flushed_at = float("-inf")
+        self._sent_at = self._flushed_at = float("-inf")
 
-    def will(self, facts: Facts) -> tuple[str, bytes]:
-        """Seal the will of a new connection, which gets a session of its own."""
-        self.session = str(uuid.uuid4())
-        health = self._health(facts._replace(event="offline")).model_copy(update={"ok": False})
-        return self.topic, self._sealer.health(health)
+    def will(self, facts: Facts) -> tuple[str, bytes] | None:
+        """Seal the will of a new connection, which gets a session of its own; None while nothing can be sealed."""
+        self._session = str(uuid.uuid4())
+        health = self._health(facts._replace(event="offline"))
+        if health is None:
+            return None
+        return self.topic, self._sealer.health(health.model_copy(update={"ok": False}))
 
-    def again(self) -> None:
-        """Have health published at the next turn, whatever it says."""
+    def connected(self) -> None:
+        """Note that the broker accepted us; health goes out at once."""
+        for name in BROKER_CONDITIONS:
+            self._findings.close(name)
         self._sent_at = float("-inf")
+
+    def lost(self, reason: str) -> None:
+        """Note that there is no connection; `reason` begins with a condition's name."""
+        name, _, detail = reason.partition(": ")
+        for other in BROKER_CONDITIONS:
+            if other != name:
+                self._findings.close(other)
+        if self._findings.open(name, "broker", detail or reason, self._sealer.now()):
+            self._log.warning("broker_lost", reason=reason)
+
+    def confirmed(self, service: str, entry: Service) -> None:
+        """Note that the broker holds a service's newest message."""
+        sealed = entry.sealed
+        assert sealed is not None
+        self._board.confirmed(
+            service, sealed.fingerprint.generation, sealed.sequence, sealed.body_sha256, self._sealer.now(),
+            held_back=entry.wanted is None,
+        )  # fmt: skip
+
+    def refused(self, service: str, condition: str, state: str, code: int) -> None:
+        """Note that the broker will not hold a message; `code` is MQTT's."""
+        if condition in CONDITIONS and self._findings.open(
+            condition, service, f"the broker answered {code}", self._sealer.now()
+        ):
+            self._log.warning("publish_refused", service=service, why=state, code=code)
+        self._board.state(service, state, self._sealer.now())
+
+    def sentinel(self, facts: Facts, now: float) -> bytes | None:
+        """Publish health as the mark that ends a read-back; None while one is still on its way."""
+        if not self._broker.free(self.topic):
+            return None
+        health = self._health(facts)
+        if health is None:
+            return None
+        raw = self._sealer.health(health)
+        self._broker.send(self.topic, raw, health.sequence, now)
+        return raw
 
     def report(self, facts: Facts, now: float) -> None:
         """Publish health if it is due, and write status.db if enough has gathered."""
-        said = (
-            facts.status, facts.mode, facts.epoch, facts.schema_version, facts.lkg_valid, facts.event, self.session,
-            frozenset((c.name, c.subject) for c in self._findings),
-        )  # fmt: skip
+        said = (facts._replace(services=0, behind=0), self._session, self._findings.revision)
         counted = (facts.services, facts.behind == 0)
-        changed = said != self._said
         recounted = counted != self._counted and now - self._sent_at >= COUNTS_SECONDS
-        if changed:
+        if said != self._said:
             self._tell_board(facts)
-        if changed or recounted or now - self._sent_at >= self._health_seconds:
+        if said != self._said or recounted or now - self._sent_at >= self._seconds:
             self._publish(facts, said, counted, now)
         if self._board.pending and (
             now - self._flushed_at >= BOARD_SECONDS or self._board.pending > BOARD_ROWS
@@ -83,7 +119,10 @@ class Reporter:
 
     def farewell(self, facts: Facts, now: float) -> int:
         """Publish the last health, whatever the pace; return its number."""
-        health = self._health(facts).model_copy(update={"ok": False})
+        health = self._health(facts)
+        if health is None:
+            return 0
+        health = health.model_copy(update={"ok": False})
         if self._broker.connected:
             self._broker.send(self.topic, self._sealer.health(health), health.sequence, now)
         self._keep(health)
@@ -96,18 +135,20 @@ class Reporter:
 
     def next_due(self, now: float) -> float:
         """Return in how many seconds something is to be reported."""
-        due = self._sent_at + self._health_seconds - now
-        return min(due, BOARD_SECONDS) if self._board.pending else due
+        due = self._sent_at + self._seconds - now
+        return min(due, BOARD_SECONDS) if self._board.pending else max(due, 0.05)
 
     def _publish(self, facts: Facts, said: tuple[Any, ...], counted: tuple[int, bool], now: float) -> None:
         if not self._broker.connected:
             if said != self._said:
                 self._said = said
-                self._keep(make_health(facts, self._findings, self.session, **self._sealer.unsealed()))
+                self._keep(make_health(facts, self._findings, self._session, **self._sealer.unsealed()))
             return
         if not self._broker.room(self.topic, now):
             return
         health = self._health(facts)
+        if health is None:
+            return
         self._broker.send(self.topic, self._sealer.health(health), health.sequence, now)
         self._said, self._counted, self._sent_at = said, counted, now
         self._board.daemon(
@@ -116,16 +157,17 @@ class Reporter:
         )  # fmt: skip
         self._keep(health)
 
-    def _health(self, facts: Facts) -> Health:
-        return make_health(facts, self._findings, self.session, **self._sealer.numbered())
+    def _health(self, facts: Facts) -> Health | None:
+        members = self._sealer.numbered()
+        return None if members is None else make_health(facts, self._findings, self._session, **members)
 
     def _tell_board(self, facts: Facts) -> None:
         self._board.daemon(
             mode=facts.mode,
             database_status=facts.status,
-            session=self.session,
-            pid=os.getpid(),
+            session=self._session,
             epoch=facts.epoch,
+            event=facts.event,
         )
         self._board.conditions(
             (c.name, c.subject, c.severity, c.since, c.detail, CONDITIONS[c.name].remedy)
@@ -139,11 +181,13 @@ class Reporter:
             "schema_version": health.schema_version,
             "created_at": self._created_at,
             "last_rebuild": None,
+            "env_services": sorted(self._env_services()),
             "health": health.model_dump(mode="json"),
         }
+        path = self._ground.files.epoch
         try:
-            replace(self._files.epoch, json.dumps(content, indent=1).encode(), READABLE_MODE)
+            replace(path, json.dumps(content, indent=1).encode(), READABLE_MODE)
         except OSError as error:
-            self._findings.open(
-                "lkg-unwritable", self._files.epoch.name, str(error.strerror), self._sealer.now()
-            )
+            self._findings.open("lkg-unwritable", path.name, str(error.strerror), self._sealer.now())
+        else:
+            self._findings.close("lkg-unwritable", path.name)

@@ -10,9 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 from config_daemon import failpoints
-from config_daemon.core.plan import Fingerprint, Sealed
+from config_daemon.core.health import Findings
+from config_daemon.core.plan import Sealed, Service
+from config_daemon.core.surprise import Standing
+from config_daemon.store.cache import Head
 from config_daemon.store.keyfiles import Signer
 from config_daemon.store.marks import Numbers
+from config_daemon.store.ports import Place, StoreFacts
 from config_daemon.wire.messages import (
     CONFIG_UPDATE,
     HEALTH,
@@ -24,20 +28,33 @@ from config_daemon.wire.messages import (
 )
 from config_daemon.wire.sealing import seal
 
+RETRY_SECONDS = 1.0
+
 
 class Sealer:
     """Seals messages with one key of one generation; `unix_ms` is read for display only."""
 
-    def __init__(self, signer: Signer, numbers: Numbers, unix_ms: Callable[[], int]) -> None:
-        self._signer, self.numbers, self._unix_ms = signer, numbers, unix_ms
+    def __init__(
+        self,
+        signer: Signer,
+        numbers: Numbers,
+        findings: Findings,
+        hmac_key_id: str,
+        unix_ms: Callable[[], int],
+    ) -> None:
+        self._signer, self.numbers, self._findings, self._unix_ms = signer, numbers, findings, unix_ms
+        self._hmac_key_id, self.first = hmac_key_id, numbers.last
+        self._retry_at = 0.0
         self.identity = (numbers.marks.generation, signer.key_id)
 
-    def update(self, service: str, wanted: Fingerprint, config: bytes) -> Sealed:
-        """Return a new config update.
-
-        Raises: OSError when no number can be reserved.
-        """
-        number = self.numbers.next()
+    def update(self, service: str, entry: Service) -> Sealed | None:
+        """Return a new config update with what is wanted of a service; None while no number can be reserved."""
+        wanted, config = entry.wanted, entry.config
+        assert wanted is not None
+        try:
+            number = self.numbers.next()
+        except OSError:
+            return None
         failpoints.reached("after_reserve")
         envelope = Envelope(
             service=service,
@@ -51,18 +68,29 @@ class Sealer:
         )
         raw = seal(update_body(config, envelope), CONFIG_UPDATE, self._signer.key)
         failpoints.reached("after_seal")
-        return Sealed(raw, number, wanted)
+        return Sealed(raw, number, wanted, len(config))
 
     def health(self, health: Health) -> bytes:
         """Return a health message made from `numbered()`, sealed."""
         return seal(health_body(health), HEALTH, self._signer.key)
 
-    def numbered(self) -> dict[str, Any]:
-        """Return the members that order a message, with a number of its own.
+    def numbered(self) -> dict[str, Any] | None:
+        """Return the members that order a message, with a number of its own; None while none can be reserved."""
+        try:
+            return self._members(self.numbers.next())
+        except OSError:
+            return None
 
-        Raises: OSError when no number can be reserved.
-        """
-        return self._members(self.numbers.next())
+    def tend(self, now: float) -> None:
+        """Tell of trouble with reserving numbers, and try again once a second until it has passed."""
+        if self.numbers.trouble and now >= self._retry_at:
+            self._retry_at = now + RETRY_SECONDS
+            self.numbers.reserve()
+        if self.numbers.trouble:
+            self._findings.open("disk-full", "marks.json", self.numbers.trouble, self.now())
+        elif self._retry_at:
+            self._retry_at = 0.0
+            self._findings.close("disk-full", "marks.json")
 
     def unsealed(self) -> dict[str, Any]:
         """Return the same members for a health that is shown but not sent: no number is used up."""
@@ -71,6 +99,24 @@ class Sealer:
     def _members(self, sequence: int) -> dict[str, Any]:
         generation, key_id = self.identity
         return {"generation": generation, "sequence": sequence, "issued_at": self.now(), "key_id": key_id}
+
+    def standing(self, epoch: str | None) -> Standing:
+        """Return where this daemon stands among its own messages."""
+        return Standing(self.identity[0], self.first, self.numbers.last, epoch)
+
+    def head(self, place: Place | None, facts: StoreFacts | None) -> Head | None:
+        """Return the head of a new last-known-good cache; None while the store is not known."""
+        if place is None or facts is None:
+            return None
+        return Head(
+            config_epoch=facts.epoch,
+            generated_at=self.now(),
+            generation=self.identity[0],
+            sequence=self.numbers.last,
+            feed=place,
+            schema_version=facts.schema_version,
+            key_id=self._hmac_key_id,
+        )
 
     def now(self) -> str:
         """Return the time as messages show it."""

@@ -1,43 +1,26 @@
-"""What the store, `.env` and the definitions say now, turned into what the plan wants.
+"""What the store says now, read a slice at a time.
 
-Laws: the place in the change feed says what is unread, so only what changed is read, resolved and
-validated; a service whose row is damaged, missing, older or invalid is held back and keeps its last
-good update, the others go on; a store that does not answer changes nothing that was wanted before.
+Laws: the place in the change feed says what is unread, so only what changed is read; a database without
+a place that was read before is another one, and stops publishing; a store that does not answer changes
+nothing that was wanted before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 from config_daemon import failpoints
 from config_daemon.core.health import Findings
 from config_daemon.core.modes import Status
-from config_daemon.core.plan import Plan
-from config_daemon.core.resolve import Override, Resolved, resolve
-from config_daemon.errors import (
-    InvalidConfig,
-    SchemaMismatch,
-    StoreCorrupted,
-    StoreError,
-    StoreLocked,
-    StoreUnavailable,
-)
-from config_daemon.store.ports import BadRow, Place, Reader, Row, StoreFacts, Tombstone
-from config_daemon.store.status import ServiceStatus, StatusBoard
-from config_daemon.store.transaction import Definitions, parse_stored
-from config_daemon.wire.sealing import canonical
+from config_daemon.daemon.judge import Judge
+from config_daemon.errors import SchemaMismatch, StoreCorrupted, StoreError, StoreLocked, StoreUnavailable
+from config_daemon.store.ports import Place, Reader, StoreFacts
+from config_daemon.wire.messages import NIL_EPOCH
 
 SLICE = 200
 BACKLOG = 1000
 LOCK_SECONDS = 0.5
-Found = Row | Tombstone | BadRow | None
-
-# verdict or fault -> the condition that says so
-_CONDITION = {
-    "invalid": "row-invalid", "incomplete": "incomplete", "definition-missing": "definition-missing",
-    "row-corrupted": "rows-corrupted", "row-rolled-back": "row-rolled-back", "row-missing": "row-missing",
-}  # fmt: skip
+NOTHING_KNOWN = StoreFacts(NIL_EPOCH, 0, "")
 _FAULT: tuple[tuple[type[StoreError], str, Status], ...] = (
     (StoreLocked, "db-locked", "locked"),
     (SchemaMismatch, "schema-too-new", "schema-mismatch"),
@@ -48,30 +31,33 @@ _FAULT: tuple[tuple[type[StoreError], str, Status], ...] = (
 
 
 class Sight:
-    """Looks at the sources; the plan, the findings and the board learn what it sees."""
+    """Follows one store; `known` is its identity as last read, else what the cache says."""
 
     def __init__(
         self,
         reader: Reader,
-        definitions: Definitions,
-        plan: Plan,
+        judge: Judge,
         findings: Findings,
-        board: StatusBoard,
-        signer: tuple[int, str],
         now_text: Callable[[], str],
-        place: Place | None = None,
+        places: Sequence[Place] = (),
+        known: StoreFacts = NOTHING_KNOWN,
     ) -> None:
-        self._reader, self._definitions, self._plan = reader, definitions, plan
-        self._findings, self._board, self._signer, self._now_text = findings, board, signer, now_text
-        self.overrides: Mapping[str, Mapping[str, Override]] = {}
-        self.facts: StoreFacts | None = None
-        self.place: Place | None = None
-        self._expected = place
+        self._reader, self._judge, self._findings, self._now_text = reader, judge, findings, now_text
+        self._expected = tuple(places)
         self._stale = True
         self._unread: dict[str, None] = {}
         self._fault: StoreError | None = None
-        self._fault_since = 0.0
-        self._troubled: dict[str, str] = {}
+        self._locked_since: float | None = None
+        self.known = known
+        self.facts: StoreFacts | None = None
+        self.place: Place | None = None
+
+    @property
+    def status(self) -> Status:
+        """Return what the store's state is called."""
+        if self._fault is not None:
+            return next(status for kind, _, status in _FAULT if isinstance(self._fault, kind))
+        return "corrupted" if self._judge.corrupted else "healthy"
 
     @property
     def unread(self) -> int:
@@ -79,21 +65,32 @@ class Sight:
         return len(self._unread)
 
     @property
-    def status(self) -> Status:
-        """Return what the store's state is called."""
-        for kind, _, status in _FAULT:
-            if self._fault is not None and isinstance(self._fault, kind):
-                return status
-        return "corrupted" if "row-corrupted" in self._troubled.values() else "healthy"
+    def readable(self) -> bool:
+        """Tell whether the store answered the last time it was asked."""
+        return self._fault is None and self._locked_since is None
 
-    def look(self, now: float, connected: bool) -> None:
-        """Read what changed, at most a slice, and hand it to the plan."""
+    @property
+    def settled(self) -> bool:
+        """Tell whether everything that can be read now was read."""
+        return self._fault is not None or self._findings.holding or not (self._stale or self._unread)
+
+    @property
+    def knows(self) -> bool:
+        """Tell whether there is anything true to say about the store yet."""
+        return self.facts is not None or self._fault is not None
+
+    def is_unread(self, service: str) -> bool:
+        """Tell whether a service's row changed, or may have, since it was read."""
+        return service in self._unread and self.readable
+
+    def look(self, now: float, backlog: int) -> None:
+        """Read what changed, at most a slice; nothing while `backlog` services wait to be sent."""
         try:
             if self._reader.moved():
                 self._stale = True
             if self._stale:
                 self._follow_feed()
-            if self._unread and not (connected and len(self._plan) > BACKLOG):
+            if self._unread and self.facts is not None and backlog < BACKLOG:
                 self._read_slice()
         except StoreError as error:
             self._reader.close()
@@ -102,150 +99,54 @@ class Sight:
         else:
             self._clear_fault()
 
-    def reread(self, services: list[str] | None = None) -> None:
-        """Have services read again although the store did not change; all of them for None."""
-        self._unread.update(dict.fromkeys(self._plan.services if services is None else services))
+    def reread(self, services: Iterable[str]) -> None:
+        """Have services read again although the store did not change."""
+        self._unread.update(dict.fromkeys(services))
+
+    def accept(self) -> None:
+        """Take the database as it is for the true one, whatever place was expected in it."""
+        self._expected, self.place, self._stale = (), None, True
+        self._findings.close("not-the-newest")
+        self._findings.close("foreign-state")
 
     def _follow_feed(self) -> None:
-        self.facts = self._reader.facts()
-        if self._expected is not None and self._reader.changes(self._expected).services is None:
-            place = self._expected
-            self._findings.open(
-                "not-the-newest",
-                "config.db",
-                f"the database lacks change {place.seq} ({place.token})",
-                self._now_text(),
-            )
+        self.known = self.facts = self._reader.facts()
+        self._judge.epoch = self.facts.epoch
+        expected = (*self._expected, *filter(None, [self.place]))
+        lacking = [place for place in expected if self._reader.changes(place).services is None]
+        if lacking:
+            self._expected, self.place = tuple(lacking), None
+            detail = f"the database lacks change {lacking[0].seq} ({lacking[0].token}), which was read before"
+            self._findings.open("not-the-newest", "config.db", detail, self._now_text())
             return
+        self._expected = ()
+        self._findings.close("not-the-newest", "config.db")
         changes = self._reader.changes(self.place)
-        if changes.services is None:
-            self._expected = self.place
-            self._follow_feed()
-            return
-        if self._expected is not None:
-            self._expected = None
-            self._findings.close("not-the-newest", "config.db")
-        self._unread.update(dict.fromkeys(changes.services))
+        self._unread.update(dict.fromkeys(changes.services or ()))
         self.place = changes.place
         self._stale = False
 
     def _read_slice(self) -> None:
-        some = list(self._unread)[:SLICE] if len(self._unread) > SLICE else list(self._unread)
+        some = list(self._unread)[:SLICE]
         rows = self._reader.read(some)
         failpoints.reached("after_read")
         for service in some:
-            self._see(service, rows.get(service))
+            self._judge.judge(service, rows.get(service))
             del self._unread[service]
 
-    def _see(self, service: str, found: Found) -> None:
-        assert self.facts is not None
-        if isinstance(found, Row) and found.epoch == self.facts.epoch:
-            if not self._rolled_back(service, found.version):
-                self._resolve(found)
-        elif isinstance(found, Tombstone) and found.epoch == self.facts.epoch:
-            if not self._rolled_back(service, found.version):
-                self._plan.want(service, b"{}", found.version, found.epoch, self._signer, deleted=True)
-                self._tell(service, found.version, {}, {}, "in-flight")
-        elif found is None:
-            self._miss(service)
-        else:
-            version = found.row.version if isinstance(found, BadRow) else found.version
-            self._hold_back(service, version, "row-corrupted", "its seal does not fit its content")
-
-    def _resolve(self, row: Row) -> None:
-        try:
-            stored = parse_stored(row.service, row.text)
-        except InvalidConfig as error:
-            self._hold_back(row.service, row.version, "invalid", error.message)
-            return
-        resolved = resolve(self._definitions.get(row.service), stored, self.overrides.get(row.service, {}))
-        self._tell_withheld(row.service, resolved)
-        if resolved.verdict == "ready":
-            config = canonical(resolved.values)
-            self._plan.want(row.service, config, row.version, row.epoch, self._signer)
-            self._calm(row.service)
-            state = self._plan.services[row.service]
-            word = "confirmed" if state.confirmed and not state.config else "in-flight"
-            self._tell(row.service, row.version, resolved.values, resolved.sources, word)
-        else:
-            detail = (
-                "; ".join(error.message for error in resolved.errors[:5]) or "nothing defines this service"
-            )
-            self._hold_back(row.service, row.version, resolved.verdict, detail, resolved)
-
-    def _rolled_back(self, service: str, version: int) -> bool:
-        entry = self._plan.services.get(service)
-        if entry is None or entry.sealed is None:
-            return False
-        last = entry.sealed.fingerprint
-        assert self.facts is not None
-        if last.epoch != self.facts.epoch or version >= last.config_version:
-            return False
-        self._hold_back(
-            service,
-            version,
-            "row-rolled-back",
-            f"version {version} is below the published {last.config_version}",
-        )
-        return True
-
-    def _miss(self, service: str) -> None:
-        entry = self._plan.services.get(service)
-        if entry is not None and entry.sealed is not None:
-            version = entry.sealed.fingerprint.config_version
-            self._hold_back(
-                service, version, "row-missing", "its row is gone and nothing says that it was deleted"
-            )
-        else:
-            self._calm(service)
-            self._plan.forget(service)
-            self._board.forget(service)
-
-    def _hold_back(
-        self, service: str, version: int, state: str, detail: str, resolved: Resolved | None = None
-    ) -> None:
-        self._calm(service)
-        self._plan.hold_back(service, state)
-        self._troubled[service] = state
-        self._findings.open(_CONDITION[state], service, detail, self._now_text())
-        errors = [error.as_dict() for error in resolved.errors] if resolved else [{"message": detail}]
-        values, sources = (resolved.values, resolved.sources) if resolved else ({}, {})
-        self._tell(service, version, values, sources, state, errors)
-
-    def _calm(self, service: str) -> None:
-        state = self._troubled.pop(service, None)
-        if state is not None:
-            self._findings.close(_CONDITION[state], service)
-
-    def _tell_withheld(self, service: str, resolved: Resolved) -> None:
-        if resolved.withheld:
-            self._findings.open("secrets-held-back", service, ", ".join(resolved.withheld), self._now_text())
-        else:
-            self._findings.close("secrets-held-back", service)
-
-    def _tell(self, service: str, version: int, values: Mapping[str, Any], sources: Mapping[str, Any], state: str,
-              errors: list[dict[str, Any]] | None = None) -> None:  # fmt: skip
-        sealed = entry.sealed if (entry := self._plan.services.get(service)) else None
-        self._board.service(
-            ServiceStatus(
-                service, version, _text(values), _text(sources),
-                sealed.fingerprint.generation if sealed else 0, sealed.sequence if sealed else 0, "",
-                state, self._now_text(), _text(errors or []),
-            )
-        )  # fmt: skip
-
     def _note_fault(self, error: StoreError, now: float) -> None:
-        if self._fault is None or type(error) is not type(self._fault):
-            if isinstance(error, StoreLocked):
-                self._fault_since = self._fault_since or now
-                if now - self._fault_since < LOCK_SECONDS:
-                    return
-            self._clear_fault()
-            self._fault = error
-        self._findings.open(_name_of(error), "config.db", error.message, self._now_text())
+        if isinstance(error, StoreLocked) and not isinstance(self._fault, StoreLocked):
+            self._locked_since = now if self._locked_since is None else self._locked_since
+            if now - self._locked_since < LOCK_SECONDS:
+                return  # short locks are everyday life
+        name = _name_of(error)
+        if self._fault is not None and _name_of(self._fault) != name:
+            self._findings.close(_name_of(self._fault), "config.db")
+        self._fault = error
+        self._findings.open(name, "config.db", error.message, self._now_text())
 
     def _clear_fault(self) -> None:
-        self._fault_since = 0.0
+        self._locked_since = None
         if self._fault is not None:
             self._findings.close(_name_of(self._fault), "config.db")
             self._fault = None
@@ -253,10 +154,3 @@ class Sight:
 
 def _name_of(error: StoreError) -> str:
     return next(name for kind, name, _ in _FAULT if isinstance(error, kind))
-
-
-def _text(value: Any) -> str:
-    try:
-        return canonical(value).decode()
-    except (ValueError, RecursionError):
-        return "{}"

@@ -20,7 +20,7 @@ _RETRY_SECONDS = 0.005
 
 
 def take(path: Path) -> int | None:
-    """Take a lock exclusively without waiting; return its descriptor (close it to free), None when held.
+    """Take a lock exclusively without waiting; return its descriptor (for `release`), None when held.
 
     Raises: OSError.
     """
@@ -29,6 +29,11 @@ def take(path: Path) -> int | None:
         return descriptor
     os.close(descriptor)
     return None
+
+
+def release(descriptor: int) -> None:
+    """Free a lock that `take` returned."""
+    os.close(descriptor)
 
 
 def is_held(path: Path) -> bool:
@@ -47,9 +52,16 @@ def is_held(path: Path) -> bool:
 def shared(path: Path, wait_seconds: float) -> Iterator[None]:
     """Hold a lock together with other writers.
 
-    Raises: StoreUnavailable when somebody holds it exclusively for longer than `wait_seconds`.
+    Raises: StoreUnavailable when somebody holds it exclusively for longer than `wait_seconds`, or when
+    there can be no lock.
     """
-    descriptor = _open(path)
+    try:
+        descriptor = _open(path)
+    except OSError as error:
+        raise StoreUnavailable(
+            f"the lock {path} cannot be taken: {error.strerror}",
+            suggestion="Look at that folder: the store's group must be able to write in it.",
+        ) from error
     try:
         until = time.monotonic() + wait_seconds
         while not _try(descriptor, fcntl.LOCK_SH):

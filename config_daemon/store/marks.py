@@ -63,16 +63,28 @@ class Numbers:
     def __init__(self, path: Path, hmac_key: bytes, marks: Marks, last: int) -> None:
         self._path, self._key, self.marks = path, hmac_key, marks
         self.last = last
+        self.trouble: str | None = None
 
     def next(self) -> int:
         """Return a number never used before.
 
         Raises: OSError when it cannot be reserved; nothing is used then.
         """
+        if self.last + RESERVE // 2 > self.marks.reserved and not self.trouble:
+            self.reserve()
         if self.last + 1 > self.marks.reserved:
-            self.write(reserved=self.last + RESERVE)
+            raise OSError(None, self.trouble)
         self.last += 1
         return self.last
+
+    def reserve(self) -> None:
+        """Reserve the next block well before it is needed; `trouble` says why that failed, None when it did not."""
+        try:
+            self.write(reserved=self.last + RESERVE)
+        except OSError as error:
+            self.trouble = error.strerror or str(error)
+        else:
+            self.trouble = None
 
     def raise_to(self, number: int) -> None:
         """Make sure that all numbers handed out from now on are above `number`."""
@@ -80,8 +92,9 @@ class Numbers:
 
     def write(self, **changes: Any) -> None:
         """Replace the file durably with some fields changed."""
-        self.marks = replace(self.marks, **changes)
-        replace_durably(self._path, seal_hmac(canonical(asdict(self.marks)), MARKS, self._key))
+        changed = replace(self.marks, **changes)
+        replace_durably(self._path, seal_hmac(canonical(asdict(changed)), MARKS, self._key))
+        self.marks = changed
 
     def close(self, feed: Place | None) -> None:
         """Give unused numbers back and note the place: a clean stop wastes nothing."""

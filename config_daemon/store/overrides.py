@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from config_daemon.catalog.definition import Definition, env_name
 from config_daemon.core.resolve import Override
 from config_daemon.errors import ErrorContext, SettingsError
 from config_daemon.store.dotenv import EnvFile
@@ -29,6 +30,17 @@ def overrides_of(env_file: EnvFile, names: Mapping[str, tuple[str, str]]) -> dic
             raise _both(name, entry.line, known.line, service, key)
         found[service][key] = Override(entry.value, entry.line)
     return found
+
+
+def overrides_for(env_file: EnvFile, definition: Definition) -> dict[str, Override]:
+    """Return the overrides of one service by key, without a look at any other definition.
+
+    Raises: SettingsError as `overrides_of`.
+    """
+    names = {env_name(definition.service, key): (definition.service, key) for key in definition.fields}
+    for field in definition.fields.values():
+        names.update((alias, (definition.service, field.key)) for alias in field.aliases)
+    return overrides_of(env_file, names).get(definition.service, {})
 
 
 def _both(name: str, line: int, other_line: int, service: str, key: str) -> SettingsError:

@@ -6,6 +6,7 @@ never overwritten.
 
 from __future__ import annotations
 
+import os
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,31 +20,47 @@ from config_daemon.store.sqlite import APPLICATION_ID, FORMAT_VERSION, translate
 def create(path: Path, *, epoch: str, model_hash: str, now: str) -> None:
     """Make an empty store of a given epoch (UUID v4).
 
-    Raises: StoreUnavailable when there is a file already; StoreError.
+    Raises: StoreUnavailable when there is a file already, or none can be made; StoreError.
     """
-    if path.exists():
-        raise StoreUnavailable(f"{path} exists", suggestion="Use it, or move it away first.")
-    beside = path.with_name(f".{path.name}.new")
-    beside.unlink(missing_ok=True)
-    with translated(beside):
-        connection = apsw.Connection(str(beside))
-        # a rollback journal and EXTRA: when this is closed, the one file is complete and synced
-        connection.pragma("journal_mode", "DELETE")
-        connection.pragma("synchronous", "EXTRA")
-        with connection:
-            for script in migrations():
-                connection.execute(script)
-            connection.execute("INSERT INTO config_epoch VALUES (1, ?, ?, NULL)", (epoch, now))
-            connection.execute("INSERT INTO schema_version VALUES (1, ?, ?, ?)", (1, model_hash, now))
-        connection.pragma("application_id", APPLICATION_ID)
-        connection.pragma("user_version", FORMAT_VERSION)
-        connection.close()
-        beside.chmod(SHARED_MODE)
-        beside.rename(path)
-        sync_folder(path.parent)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        if os.path.lexists(path):
+            raise FileExistsError
+        beside.unlink(missing_ok=True)
+        with translated(beside):
+            _fill(beside, epoch, model_hash, now)
+        try:
+            os.link(beside, path)  # unlike a rename, this never replaces what somebody else just made
+            sync_folder(path.parent)
+        finally:
+            beside.unlink()
+    except FileExistsError as error:
+        raise StoreUnavailable(f"{path} exists", suggestion="Use it, or move it away first.") from error
+    except OSError as error:
+        raise StoreUnavailable(
+            f"no database can be made at {path}: {error.strerror}",
+            suggestion="Look at that folder and its disk.",
+        ) from error
+    with translated(path):
         connection = apsw.Connection(str(path))
         connection.pragma("journal_mode", "WAL")
         connection.close()
+
+
+def _fill(path: Path, epoch: str, model_hash: str, now: str) -> None:
+    connection = apsw.Connection(str(path))
+    # a rollback journal and EXTRA: when this is closed, the one file is complete and synced
+    connection.pragma("journal_mode", "DELETE")
+    connection.pragma("synchronous", "EXTRA")
+    with connection:
+        for script in migrations():
+            connection.execute(script)
+        connection.execute("INSERT INTO config_epoch VALUES (1, ?, ?, NULL)", (epoch, now))
+        connection.execute("INSERT INTO schema_version VALUES (1, ?, ?, ?)", (1, model_hash, now))
+    connection.pragma("application_id", APPLICATION_ID)
+    connection.pragma("user_version", FORMAT_VERSION)
+    connection.close()
+    path.chmod(SHARED_MODE)
 
 
 def migrations() -> list[str]:

@@ -30,13 +30,15 @@ FORMAT_VERSION = 1
 _LOCKED = {5, 6, 15}
 _CORRUPTED = {11, 26}
 _READ_MANY = 500
-_LIVE = (
-    "SELECT service, config_json, version, config_epoch, updated_at, updated_by, row_seal"
-    " FROM service_configs WHERE service IN ({})"
-)
-_DELETED = (
-    "SELECT service, version, config_epoch, deleted_at, deleted_by, row_seal"
-    " FROM deleted_services WHERE service IN ({})"
+_SHAPE = ("no such table", "no such column", "has no column named")  # SQLite has no code of its own for them
+VERSION = "iif(typeof(version) = 'integer', version, 0)"  # 0 for what no writer of ours put there
+_LIVE, _DELETED = (
+    f"SELECT CAST(service AS BLOB), CAST({text} AS BLOB), {VERSION}, CAST(config_epoch AS BLOB),"  # noqa: S608
+    f" CAST({at} AS BLOB), CAST({by} AS BLOB), CAST(row_seal AS BLOB) FROM {table} WHERE service IN ({{}})"
+    for table, text, at, by in (
+        ("service_configs", "config_json", "updated_at", "updated_by"),
+        ("deleted_services", "''", "deleted_at", "deleted_by"),
+    )
 )
 
 
@@ -84,8 +86,8 @@ def translated(path: Path) -> Iterator[None]:
             raise StoreUnavailable(
                 f"no space left for {path}", suggestion="Free space on that file system."
             ) from error
-        if code == 1 and "no such table" in str(error):  # SQLite has no code of its own for it
-            raise SchemaMismatch(f"{path} lacks a table: {error}") from error
+        if code == 1 and any(words in str(error) for words in _SHAPE):
+            raise SchemaMismatch(f"{path} has another shape: {error}") from error
         raise StoreError(f"{path}: {error}") from error
     except UnicodeDecodeError as error:
         raise StoreCorrupted(f"{path} holds text that is not UTF-8") from error
@@ -94,6 +96,12 @@ def translated(path: Path) -> Iterator[None]:
 def rows(connection: apsw.Connection, statement: str, bindings: Sequence[Any] = ()) -> list[Any]:
     """Run one statement and return all its rows."""
     return list(connection.execute(statement, tuple(bindings)))
+
+
+def first(connection: apsw.Connection, statement: str, default: Any, bindings: Sequence[Any] = ()) -> Any:
+    """Return the first value of the first row."""
+    found = rows(connection, statement, bindings)
+    return found[0][0] if found else default
 
 
 def _check_identity(connection: apsw.Connection, path: Path) -> None:
@@ -142,24 +150,22 @@ class SqliteReader:
         """Return which services changed since a place, in the order of their last change."""
         with translated(self._path):
             connection = self._open()
-            connection.execute("BEGIN")  # one snapshot for all that is read
-            try:
-                return _changes(connection, since)
-            finally:
-                connection.execute("COMMIT")
+            with _snapshot(connection):
+                newest = rows(connection, "SELECT seq, token FROM change_feed ORDER BY seq DESC LIMIT 1")
+                if newest:
+                    return _changes(connection, since, Place(*newest[0]))
+        raise StoreCorrupted(f"{self._path} has an empty change feed", suggestion="Restore it from a backup.")
 
     def read(self, services: Sequence[str]) -> Mapping[str, Row | Tombstone | BadRow]:
         """Return the verified rows of the services that exist."""
         found: dict[str, Row | Tombstone | BadRow] = {}
         with translated(self._path):
             connection = self._open()
-            for start in range(0, len(services), _READ_MANY):
-                some = services[start : start + _READ_MANY]
-                marks = ",".join("?" * len(some))
-                for deleted in rows(connection, _DELETED.format(marks), some):
-                    found[deleted[0]] = self._tombstone(*deleted)
-                for live in rows(connection, _LIVE.format(marks), some):
-                    found[live[0]] = self._row(*live)
+            with _snapshot(connection):  # or a service that is being deleted is seen in neither table
+                for start in range(0, len(services), _READ_MANY):
+                    some = services[start : start + _READ_MANY]
+                    found |= tombstones(connection, self._sealer, some)
+                    found |= live_rows(connection, self._sealer, some)
         return found
 
     def close(self) -> None:
@@ -167,21 +173,7 @@ class SqliteReader:
         if self._connection is not None:
             self._connection.close(True)
             self._connection = self._identity = None
-
-    def _row(
-        self, service: str, text: str, version: int, epoch: str, at: str, by: str | None, seal: str
-    ) -> Row | BadRow:
-        row = Row(service, text, version, epoch, at, by)
-        if self._sealer.fits(seal, "service_configs", service, version, epoch, text, at, by):
-            return row
-        return BadRow(service, row)
-
-    def _tombstone(
-        self, service: str, version: int, epoch: str, at: str, by: str | None, seal: str
-    ) -> Tombstone | BadRow:
-        if self._sealer.fits(seal, "deleted_services", service, version, epoch, "", at, by):
-            return Tombstone(service, version, epoch)
-        return BadRow(service, Row(service, "", version, epoch, at, by))
+        self._seen = None  # another connection counts anew: nothing can be concluded from its number
 
     def _open(self) -> apsw.Connection:
         identity = identity_of(self._path, self._stat)
@@ -192,8 +184,55 @@ class SqliteReader:
         return self._connection
 
 
-def _changes(connection: apsw.Connection, since: Place | None) -> Changes:
-    newest = Place(*rows(connection, "SELECT seq, token FROM change_feed ORDER BY seq DESC LIMIT 1")[0])
+def live_rows(
+    connection: apsw.Connection, sealer: RowSealer, services: Sequence[str]
+) -> dict[str, Row | BadRow]:
+    """Return the rows of the services that have values."""
+    return {
+        row.service: row if well_sealed else BadRow(row.service, row)
+        for row, well_sealed in _sealed(connection, sealer, "service_configs", _LIVE, services)
+    }
+
+
+def tombstones(
+    connection: apsw.Connection, sealer: RowSealer, services: Sequence[str]
+) -> dict[str, Tombstone | BadRow]:
+    """Return the rows of the services that were deleted."""
+    return {
+        row.service: Tombstone(row.service, row.version, row.epoch)
+        if well_sealed
+        else BadRow(row.service, row)
+        for row, well_sealed in _sealed(connection, sealer, "deleted_services", _DELETED, services)
+    }
+
+
+def _sealed(
+    connection: apsw.Connection, sealer: RowSealer, table: str, statement: str, services: Sequence[str]
+) -> Iterator[tuple[Row, bool]]:
+    """Yield rows and whether their seals fit; bytes that are no text make one row bad and not all."""
+    for service, text, version, *others in rows(
+        connection, statement.format(",".join("?" * len(services))), services
+    ):
+        row = Row(_text(service), _text(text), version, *map(_text, others[:3]))
+        yield row, sealer.fits(_text(others[3]), table, row.service, version, row.epoch, row.text, *row[4:])
+
+
+def _text(content: bytes | None) -> Any:
+    return None if content is None else content.decode("utf-8", "backslashreplace")
+
+
+@contextlib.contextmanager
+def _snapshot(connection: apsw.Connection) -> Iterator[None]:
+    """Let several statements see one state of the database."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:  # an error may have ended it
+            connection.execute("COMMIT")
+
+
+def _changes(connection: apsw.Connection, since: Place | None, newest: Place) -> Changes:
     if since is None:
         statement = "SELECT service FROM service_configs UNION SELECT service FROM deleted_services"
         return Changes(tuple(service for (service,) in rows(connection, statement)), newest)

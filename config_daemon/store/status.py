@@ -63,13 +63,16 @@ class StatusBoard:
         """Note what a service's state is now."""
         self._pending.append(("INSERT OR REPLACE INTO services VALUES (?,?,?,?,?,?,?,?,?,?)", row))
 
-    def confirmed(self, service: str, generation: int, sequence: int, body_sha256: str, since: str) -> None:
-        """Note that the broker holds a service's newest message."""
+    def confirmed(
+        self, service: str, generation: int, sequence: int, body_sha256: str, since: str, held_back: bool
+    ) -> None:
+        """Note that the broker holds a service's last message; one that is held back keeps its state."""
+        state = "" if held_back else "confirmed"
         self._pending.append(
             (
-                "UPDATE services SET generation=?, sequence=?, body_sha256=?, state='confirmed', state_since=?"
-                " WHERE service=?",
-                (generation, sequence, body_sha256, since, service),
+                "UPDATE services SET generation=?, sequence=?, body_sha256=?, state=coalesce(nullif(?, ''), state),"
+                " state_since=? WHERE service=?",
+                (generation, sequence, body_sha256, state, since, service),
             )
         )
 
@@ -194,14 +197,17 @@ class StatusView:
         """Return the open conditions: (name, subject, severity, since, detail, remedy)."""
         return self._read("SELECT * FROM conditions ORDER BY severity, name, subject")
 
+    def env_locks(self, service: str) -> dict[str, tuple[str, int]]:
+        """Return where `.env` fixes a service's values: key → (file, line)."""
+        found = self._read("SELECT key, file, line FROM env_locks WHERE service = ?", (service,))
+        return {key: (file, line) for key, file, line in found}
+
     def env_lock(self, service: str, key: str) -> tuple[str, int] | None:
-        """Return (file, line) where `.env` fixes a key or an object that holds it, None when it does not."""
-        found = self._read(
-            "SELECT file, line FROM env_locks WHERE service = ?"
-            " AND (key = ? OR ? LIKE key || '.%' OR key LIKE ? || '.%')",
-            (service, key, key, key),
-        )
-        return found[0] if found else None
+        """Return (file, line) where `.env` fixes a key, or an object that it is in or that it is."""
+        for fixed, place in self.env_locks(service).items():
+            if key == fixed or key.startswith(f"{fixed}.") or fixed.startswith(f"{key}."):
+                return place
+        return None
 
     def answer(self, request_id: str) -> tuple[str, dict[str, Any]] | None:
         """Return (state, result) of a request, None while there is none."""

@@ -7,11 +7,11 @@ neither after a deletion.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import apsw
 
@@ -26,20 +26,25 @@ from config_daemon.errors import (
 )
 from config_daemon.store.ports import Edit, Written
 from config_daemon.store.seals import FIRST_CHAIN, RowSealer, next_chain
-from config_daemon.store.sqlite import rows
+from config_daemon.store.sqlite import VERSION, first, rows
+from config_daemon.store.stored import Stored, find
+from config_daemon.store.stored import parse_stored as parse_stored
 from config_daemon.wire import values as portable
 from config_daemon.wire.sealing import canonical
 
+_CHAIN = re.compile(r"[0-9a-f]{64}")
 _ENVELOPE_BYTES = 700  # what a message holds beside its config, with room
-
-
 _INSERT = (
     "INSERT INTO service_configs(config_json, version, config_epoch, updated_at, updated_by, row_seal,"
     " row_seal_key_id, service) VALUES (?,?,?,?,?,?,?,?)"
 )
 _UPDATE = (
     "UPDATE service_configs SET config_json=?, version=?, config_epoch=?, updated_at=?, updated_by=?, row_seal=?,"
-    " row_seal_key_id=? WHERE service=? AND version=?"
+    f" row_seal_key_id=? WHERE service=? AND {VERSION}=?"  # noqa: S608 - a constant
+)
+_BURY = (  # REPLACE: a tombstone that somebody put beside the row must not keep the service alive
+    "INSERT OR REPLACE INTO deleted_services(service, version, config_epoch, deleted_at, deleted_by, row_seal,"
+    " row_seal_key_id) VALUES (?,?,?,?,?,?,?)"
 )
 _UPSERT_ITEM = (
     "INSERT INTO config_items(service, key, value_json, type, complexity, description, help_text, is_secret,"
@@ -72,12 +77,6 @@ class Rules:
 Change = tuple[str | None, str | None]  # a leaf's JSON text before and after; None: absent
 
 
-class _Stored(NamedTuple):
-    values: dict[str, Any]
-    version: int  # of the row, or of the tombstone
-    exists: bool
-
-
 class Transaction:
     """Applies edits through one connection that is inside BEGIN IMMEDIATE."""
 
@@ -86,9 +85,15 @@ class Transaction:
         self._db, self._sealer, self._definitions, self._rules = connection, sealer, definitions, rules
         self._now, self._by, self._reason, self._adopt = now, by, reason, adopt
         self._change_id = str(uuid.uuid4())
-        self._epoch: str = rows(connection, "SELECT config_epoch FROM config_epoch")[0][0]
-        last = rows(connection, "SELECT chain FROM config_history ORDER BY id DESC LIMIT 1")
-        self._chain: str = last[0][0] if last else FIRST_CHAIN
+        self._epoch: str = first(connection, "SELECT config_epoch FROM config_epoch", "")
+        self._chain: str = first(
+            connection, "SELECT chain FROM config_history ORDER BY id DESC LIMIT 1", FIRST_CHAIN
+        )
+        if not self._epoch or not _CHAIN.fullmatch(self._chain):
+            raise StoreCorrupted(
+                f"the database's {'history' if self._epoch else 'epoch'} is damaged",
+                suggestion="Restore the database from a backup; nothing is written on top of this one.",
+            )
 
     def apply(self, edits: Iterable[Edit]) -> list[Written]:
         """Check all edits, then write them; return what each did, in order."""
@@ -100,49 +105,42 @@ class Transaction:
 
     def _plan(
         self, edit: Edit, problems: list[ErrorContext]
-    ) -> tuple[str, _Stored, dict[str, Any] | None, dict[str, Change]]:
-        stored = self._stored(edit.service)
-        current = stored.version if stored.exists else 0
-        if edit.expect_version is not None and edit.expect_version != current:
-            raise VersionConflict(edit.service, edit.expect_version, current)
-        new = edit.change(deepcopy(stored.values))
-        if new is None and not stored.exists:
-            raise self._unknown(edit.service)
+    ) -> tuple[str, Stored, dict[str, Any] | None, dict[str, Change]]:
+        stored = find(self._db, self._sealer, edit.service, None if self._adopt else self._epoch)
+        if edit.expect_version is not None and edit.expect_version != stored.version:
+            raise VersionConflict(edit.service, edit.expect_version, stored.version)
+        before = self._before(edit.service, stored)  # the change may alter what it is given
+        new = edit.change(stored.values)
+        if self._adopt and stored.kind == "tombstone":
+            new = None  # what is adopted stays what it is
+        self._refuse_baseless(edit.service, stored, new)
         unreadable = portable.problems(new)
         if unreadable:
             problems.extend(unreadable)
             return edit.service, stored, new, {}
-        changed = _changed(self._before(edit.service, stored), {} if new is None else leaves(new))
+        changed = _changed(before, {} if new is None else _texts(new))
         if new is not None:
             self._check(edit.service, new, changed, problems)
         return edit.service, stored, new, changed
 
-    def _stored(self, service: str) -> _Stored:
-        row = rows(
-            self._db,
-            "SELECT config_json, version, config_epoch, updated_at, updated_by, row_seal FROM service_configs"
-            " WHERE service = ?",
-            (service,),
-        )
-        if not row:
-            gone = rows(self._db, "SELECT version FROM deleted_services WHERE service = ?", (service,))
-            return _Stored({}, gone[0][0] if gone else 0, False)
-        text, version, epoch, at, by, seal = row[0]
-        if not self._adopt and not self._sealer.fits(
-            seal, "service_configs", service, version, epoch, text, at, by
-        ):
+    def _refuse_baseless(self, service: str, stored: Stored, new: dict[str, Any] | None) -> None:
+        if stored.kind == "lost" and (new is not None or self._adopt):
             raise StoreCorrupted(
-                f"the stored config of {service} was altered outside config-daemon; its seal does not fit",
-                suggestion=f"Run `config-daemon adopt {service}` to see the difference and to seal it.",
+                f"the row of {service} was removed outside config-daemon, at version {stored.last}",
+                suggestion=f"Restore the row, or run `config-daemon delete {service}` and write it again.",
             )
-        return _Stored(parse_stored(service, text), version, True)
+        if stored.kind == "none" and (new is None or self._adopt):
+            raise self._unknown(service)
+        if stored.kind == "tombstone" and new is None and not self._adopt:
+            raise self._unknown(service)
 
-    def _before(self, service: str, stored: _Stored) -> dict[str, Any]:
-        """Return the leaves that history knows as the current ones."""
-        if not self._adopt:
-            return leaves(stored.values)
-        items = rows(self._db, "SELECT key, value_json FROM config_items WHERE service = ?", (service,))
-        return {key: portable.parse(text) for key, text in items}
+    def _before(self, service: str, stored: Stored) -> dict[str, str]:
+        """Return the JSON texts of the leaves that history knows as the current ones."""
+        if self._adopt or stored.kind == "lost":
+            return dict(
+                rows(self._db, "SELECT key, value_json FROM config_items WHERE service = ?", (service,))
+            )
+        return _texts(stored.values)
 
     def _check(
         self, service: str, new: dict[str, Any], changed: Mapping[str, Change], problems: list[ErrorContext]
@@ -184,11 +182,11 @@ class Transaction:
             )
 
     def _write(
-        self, service: str, stored: _Stored, new: dict[str, Any] | None, changed: dict[str, Change]
+        self, service: str, stored: Stored, new: dict[str, Any] | None, changed: dict[str, Change]
     ) -> Written:
-        if new is not None and stored.exists and not changed and not self._adopt:
+        if new is not None and stored.kind == "row" and not changed and not self._adopt:
             return Written(service, stored.version)
-        version = stored.version + 1
+        version = stored.last + 1
         if new is None:
             self._delete(service, version)
         else:
@@ -197,10 +195,10 @@ class Transaction:
         self._write_history(service, version, changed)
         return Written(service, version, changed, deleted=new is None)
 
-    def _store(self, service: str, stored: _Stored, version: int, text: str) -> None:
+    def _store(self, service: str, stored: Stored, version: int, text: str) -> None:
         seal = self._sealer.seal("service_configs", service, version, self._epoch, text, self._now, self._by)
         row = (text, version, self._epoch, self._now, self._by, seal, self._sealer.key_id, service)
-        if not stored.exists:
+        if stored.kind != "row":
             self._db.execute("DELETE FROM deleted_services WHERE service = ?", (service,))
             self._db.execute(_INSERT, row)
             return
@@ -211,8 +209,9 @@ class Transaction:
     def _delete(self, service: str, version: int) -> None:
         seal = self._sealer.seal("deleted_services", service, version, self._epoch, "", self._now, self._by)
         self._db.execute("DELETE FROM service_configs WHERE service = ?", (service,))
-        self._db.execute("INSERT INTO deleted_services VALUES (?,?,?,?,?,?,?)",
-                         (service, version, self._epoch, self._now, self._by, seal, self._sealer.key_id))  # fmt: skip
+        self._db.execute(
+            _BURY, (service, version, self._epoch, self._now, self._by, seal, self._sealer.key_id)
+        )
 
     def _write_items(self, service: str, changed: Mapping[str, Change]) -> None:
         definition = self._definitions.get(service)
@@ -252,29 +251,13 @@ class Transaction:
         )
 
 
-def parse_stored(service: str, text: str) -> dict[str, Any]:
-    """Parse a row's stored values.
-
-    Raises: InvalidConfig when they are no JSON object.
-    """
-    try:
-        values = portable.parse(text)
-    except portable.BadJson as error:
-        raise InvalidConfig(
-            f"the stored config of {service} is not JSON: {error}",
-            suggestion=f"Mend the row, then run `config-daemon adopt {service}`.",
-        ) from error
-    if not isinstance(values, dict):
-        raise InvalidConfig(
-            f"the stored config of {service} is no JSON object", suggestion="Mend the row, then adopt it."
-        )
-    return values
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the leaves as JSON text."""
+    return {key: canonical(value).decode() for key, value in leaves(values).items()}
 
 
-def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Change]:
+def _changed(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, Change]:
     """Return the differing leaves as (old, new) JSON text, None where absent."""
-    before = {key: canonical(value).decode() for key, value in old.items()}
-    after = {key: canonical(value).decode() for key, value in new.items()}
     keys = sorted(before.keys() | after.keys())
     return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
 

@@ -7,29 +7,36 @@ are known; nobody writes into a database that is being recovered or was moved aw
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import apsw
 
 from config_daemon import failpoints
-from config_daemon.errors import StoreUnavailable
+from config_daemon.errors import StoreUnavailable, UsageError
 from config_daemon.store import locks
 from config_daemon.store.ports import Edit, Written
 from config_daemon.store.seals import RowSealer
 from config_daemon.store.sqlite import connect, identity_of, translated
 from config_daemon.store.transaction import Definitions, Rules, Transaction
+from config_daemon.wire import values as portable
 
 LOCK_SECONDS = 0.25
 BUSY_MS = 5000
+MAX_WORDS = 5000  # characters of an actor or a reason
 
 
-def _anybody_may_write() -> str | None:
+Refusal = Callable[[Collection[str], bool], str | None]
+"""Why these services must not be written now, None when they may be; the flag tells that rows are adopted."""
+
+
+def _anybody_may_write(_services: Collection[str], _adopt: bool) -> str | None:
     return None
 
 
 class SqliteWriter:
-    """Writes one database file; `refusal` says why nobody may write now, None when one may."""
+    """Writes one database file; `refusal` is asked once a commit, while no recovery can begin."""
 
     def __init__(
         self,
@@ -40,7 +47,7 @@ class SqliteWriter:
         lock: Path,
         now: Callable[[], str],
         rules: Rules | None = None,
-        refusal: Callable[[], str | None] = _anybody_may_write,
+        refusal: Refusal = _anybody_may_write,
         synchronous: str = "FULL",
     ) -> None:
         self._path, self._sealer, self._definitions = path, sealer, definitions
@@ -64,10 +71,13 @@ class SqliteWriter:
         `adopt` takes rows as somebody left them who edited the database by hand.
 
         Raises: InvalidConfig with every problem of every service, VersionConflict, NotFound,
-        NotAllowed, StoreError.
+        NotAllowed, StoreError; UsageError for two edits of one service, or an actor or reason that
+        is no text of 1 to 5000 characters.
         """
+        edits = list(edits)
+        _check_call([edit.service for edit in edits], by, reason)
         with locks.shared(self._lock, LOCK_SECONDS):
-            refused = self._refusal()
+            refused = self._refusal([edit.service for edit in edits], adopt)
             if refused:
                 raise StoreUnavailable(refused)
             with translated(self._path):
@@ -87,8 +97,8 @@ class SqliteWriter:
                     written = transaction.apply(edits)
                     failpoints.reached("before_commit")
                     connection.execute("ROLLBACK" if dry_run else "COMMIT")
-                except BaseException:
-                    self._abandon(connection)
+                except BaseException as error:
+                    self._abandon(connection, error)
                     raise
                 failpoints.reached("after_commit")
         return written
@@ -105,12 +115,32 @@ class SqliteWriter:
             self.close()
         if self._connection is None:
             self._connection, self._identity = connect(self._path, BUSY_MS), identity
+            self._connection.execute("PRAGMA journal_mode=WAL")  # a restored copy comes without
             self._connection.execute(f"PRAGMA synchronous={self._synchronous}")
         return self._connection
 
-    def _abandon(self, connection: apsw.Connection) -> None:
+    def _abandon(self, connection: apsw.Connection, error: BaseException) -> None:
+        broken = isinstance(error, apsw.Error)
         if connection.in_transaction:
             try:
                 connection.execute("ROLLBACK")
             except apsw.Error:
-                self.close()  # after a failed write nothing of this connection is trusted
+                broken = True
+        if broken:
+            self.close()  # after a failed write nothing of this connection is trusted
+
+
+def _check_call(services: list[str], by: str, reason: str | None) -> None:
+    twice = [service for service, times in Counter(services).items() if times > 1]
+    if twice:
+        raise UsageError(
+            f"{twice[0]} is changed twice in one commit",
+            suggestion="Name each service once, with all its values.",
+        )
+    for name, words in (("actor", by), ("reason", reason)):
+        if words is None:
+            continue
+        if not 1 <= len(words) <= MAX_WORDS or portable.problems(words):
+            raise UsageError(
+                f"the {name} is no text of 1 to {MAX_WORDS} characters", suggestion=f"Give another {name}."
+            )

@@ -12,6 +12,10 @@ from urllib.parse import unquote, urlsplit
 from config_daemon.errors import SettingsError
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+_WANTED = (
+    "an MQTT URL looks like mqtt://user:password@host:1883 (or mqtts, ws, wss);"
+    " write / ? # @ in a password as %2F %3F %23 %40"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +35,21 @@ class BrokerAddress:
 
         Raises: SettingsError; its text repeats neither user name nor password.
         """
-        wanted = "an MQTT URL looks like mqtt://user:password@host:1883 (or mqtts, ws, wss)"
         try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError as error:
-            raise SettingsError(f"the broker's URL cannot be read: {error}", suggestion=wanted) from error
+            parts, port = urlsplit(url), urlsplit(url).port
+        except ValueError:
+            parts, port = None, None
+        # what the parser says quotes the URL, password included: its error is not even kept as a cause
+        if parts is None:
+            raise SettingsError("the broker's URL has a malformed host or port", suggestion=_WANTED)
         if parts.scheme not in _PORTS:
-            raise SettingsError(f"unknown scheme {parts.scheme!r} in the broker's URL", suggestion=wanted)
-        if not parts.hostname or parts.query or parts.fragment:
-            raise SettingsError("the broker's URL lacks a host, or has parts after it", suggestion=wanted)
+            raise SettingsError("the broker's URL has an unknown scheme, or none", suggestion=_WANTED)
+        if not parts.hostname or parts.query or parts.fragment or "@" in parts.path:
+            raise SettingsError("the broker's URL lacks a host, or has parts after it", suggestion=_WANTED)
         return cls(
             parts.scheme,
             parts.hostname,
-            port or _PORTS[parts.scheme],
+            _PORTS[parts.scheme] if port is None else port,
             None if parts.username is None else unquote(parts.username),
             None if parts.password is None else unquote(parts.password),
             parts.path or "/",
@@ -61,4 +66,5 @@ class BrokerAddress:
         return "websockets" if self.scheme in ("ws", "wss") else "tcp"
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"

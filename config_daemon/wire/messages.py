@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from config_daemon.errors import RejectedUpdate
 from config_daemon.wire import values
@@ -40,6 +48,15 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Counter = Annotated[int, Field(ge=1, le=values.MAX_INTEGER)]
 
 
+def _no_number(value: Any) -> Any:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError("Input should be True")  # a Literal compares with ==, and 1 == True
+    return value
+
+
+Flag = Annotated[Literal[True] | None, BeforeValidator(_no_number)]
+
+
 class Message(BaseModel):
     """One signed body; unknown members are ignored, wrong types never."""
 
@@ -49,9 +66,9 @@ class Message(BaseModel):
 class Secrets(Message):
     """Secret values, sealed to each recipient's own key."""
 
-    nonce: str
-    ciphertext: str
-    recipients: dict[str, str]
+    nonce: str = Field(description="what the ciphertext was made with, base64")
+    ciphertext: str = Field(description="the secret values under one data key, base64")
+    recipients: dict[str, str] = Field(description="worker id to the data key, sealed to that worker; base64")
 
 
 class ConfigUpdate(Message):
@@ -67,12 +84,14 @@ class ConfigUpdate(Message):
     sequence: Counter = Field(description="the daemon's counter; orders messages within a generation")
     service: Name = Field(description="whose config; the topic's last segment")
     version: Literal[1] = Field(description="message format version")
-    deleted: Literal[True] | None = Field(None, description="a signed tombstone; config is empty")
+    deleted: Flag = Field(None, description="a signed tombstone; config is empty")
     secrets: Secrets | None = Field(None, description="secret values, sealed to each worker")
     expires_at: Timestamp | None = Field(None, description="from then on a reader flags the config as stale")
-    confirm_seconds: Annotated[int, Field(ge=10, le=3600)] | None = None
-    until: Timestamp | None = None
-    then: dict[str, Any] | None = None
+    confirm_seconds: Annotated[int, Field(ge=10, le=3600)] | None = Field(
+        None, description="how long a worker waits for confirmation before it steps back"
+    )
+    until: Timestamp | None = Field(None, description="from then on `then` is in force; the two come together")
+    then: dict[str, Any] | None = Field(None, description="the complete config after `until`")
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> ConfigUpdate:
@@ -86,35 +105,41 @@ class ConfigUpdate(Message):
 class Condition(Message):
     """One named health finding."""
 
-    name: str
-    subject: str
-    severity: Literal["info", "warning", "critical"]
-    since: Timestamp
-    detail: str
+    name: str = Field(description="which kind of finding, in kebab-case")
+    subject: str = Field(description="what it is about: a service, a file, or empty")
+    severity: Literal["info", "warning", "critical"] = Field(description="how bad it is")
+    since: Timestamp = Field(description="when it began")
+    detail: str = Field(description="what was found, for a person")
 
 
 class Health(Message):
-    """How the daemon is: the seed's ten fields, and what orders and explains them."""
+    """How the daemon is: ten fields that are always there, and what orders and explains them."""
 
-    ok: bool
-    database_status: Literal["healthy", "locked", "corrupted", "schema-mismatch"]
-    operational_mode: Literal["normal", "read-only-fallback", "rebuilding"]
-    config_epoch: Uuid
-    schema_version: Annotated[int, Field(ge=0)]
-    lkg_cache_valid: bool
-    litestream_status: Literal["healthy", "error", "disabled"]
-    last_backup: Timestamp | None
-    event: str | None
-    err: str | None
-    version: Literal[1] = 1
-    session: Uuid
-    generation: Counter
-    sequence: Counter
-    issued_at: Timestamp
-    key_id: KeyId
-    conditions: list[Condition]
-    services: Annotated[int, Field(ge=0)]
-    behind: Annotated[int, Field(ge=0)]
+    ok: bool = Field(description="the store is healthy, the mode normal, and nothing critical open")
+    database_status: Literal["healthy", "locked", "corrupted", "schema-mismatch"] = Field(
+        description="what the store says about itself"
+    )
+    operational_mode: Literal["normal", "read-only-fallback", "rebuilding"] = Field(
+        description="what the daemon does about it"
+    )
+    config_epoch: Uuid = Field(description="the life of the database; the nil UUID when it was never known")
+    schema_version: Annotated[int, Field(ge=0)] = Field(description="the database's format; 0 when unknown")
+    lkg_cache_valid: bool = Field(description="the last-known-good cache is there and authentic")
+    litestream_status: Literal["healthy", "error", "disabled"] = Field(description="how replication is")
+    last_backup: Timestamp | None = Field(
+        description="when the newest backup was made; null when there is none"
+    )
+    event: str | None = Field(description="what just happened; `offline` in the last will")
+    err: str | None = Field(description="the worst finding in one line; null when there is none")
+    version: Literal[1] = Field(1, description="message format version")
+    session: Uuid = Field(description="one connection to the broker; a will counts for its own session only")
+    generation: Counter = Field(description="the keyring's generation when this was sealed")
+    sequence: Counter = Field(description="the daemon's counter; orders messages within a generation")
+    issued_at: Timestamp = Field(description="when this was sealed")
+    key_id: KeyId = Field(description="which trusted key signed; it selects and never adds one")
+    conditions: list[Condition] = Field(description="the open findings, the worst first")
+    services: Annotated[int, Field(ge=0)] = Field(description="how many services the daemon publishes")
+    behind: Annotated[int, Field(ge=0)] = Field(description="how many of them the broker has not confirmed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +183,6 @@ def parse_update(body: bytes) -> tuple[ConfigUpdate, bytes | None]:
     Raises: RejectedUpdate `bad-json` (step 4), `unknown-version` (5).
     """
     members = _members(body)
-    version = members.get("version")
-    if type(version) is int and version != FORMAT_VERSION:
-        raise RejectedUpdate("unknown-version", 5, f"format version {version}")
     try:
         return ConfigUpdate.model_validate(members), _config_bytes(body)
     except ValidationError as error:
@@ -170,7 +192,7 @@ def parse_update(body: bytes) -> tuple[ConfigUpdate, bytes | None]:
 def parse_health(body: bytes) -> Health:
     """Parse a verified health message.
 
-    Raises: RejectedUpdate `bad-json` (step 4).
+    Raises: RejectedUpdate `bad-json` (step 4), `unknown-version` (5).
     """
     try:
         return Health.model_validate(_members(body))
@@ -190,6 +212,11 @@ def _members(body: bytes) -> dict[str, Any]:
         raise RejectedUpdate("bad-json", 4, str(error)) from error
     if not isinstance(members, dict):
         raise RejectedUpdate("bad-json", 4, "not an object")
+    version = members.get("version")
+    if type(version) is not int:  # neither true nor 1.0, which equal 1
+        raise RejectedUpdate("bad-json", 4, "version: Input should be a valid integer")
+    if version != FORMAT_VERSION:
+        raise RejectedUpdate("unknown-version", 5, f"format version {version}")
     return members
 
 

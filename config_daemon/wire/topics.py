@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from config_daemon.errors import UsageError
+
 NAME_PATTERN = r"^[a-z][a-z0-9-]{0,63}$"
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
 RESERVED_NAMES = frozenset({"keyring"})
+_NAMES = "Names are lower-case letters, digits and hyphens, begin with a letter, and have at most 64."
 
 
 def is_name(text: str) -> bool:
@@ -31,7 +34,12 @@ class Topics:
     prefix: str = "system"
 
     def config(self, service: str) -> str:
-        """Return where a service's config is retained."""
+        """Return where a service's config is retained.
+
+        Raises: UsageError when `service` cannot name one.
+        """
+        if not is_service(service):
+            raise UsageError(f"{service!r} is no service name", suggestion=_NAMES)
         return f"{self.prefix}/config/{service}"
 
     @property
@@ -40,7 +48,12 @@ class Topics:
         return f"{self.prefix}/config/+"
 
     def health(self, daemon: str) -> str:
-        """Return where a daemon's health and its will are retained."""
+        """Return where a daemon's health and its will are retained.
+
+        Raises: UsageError when `daemon` cannot name one.
+        """
+        if not is_name(daemon):
+            raise UsageError(f"{daemon!r} is no name of a daemon", suggestion=_NAMES)
         return f"{self.prefix}/health/{daemon}"
 
     @property

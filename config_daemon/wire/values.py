@@ -17,6 +17,7 @@ from config_daemon.errors import ErrorContext
 MAX_INTEGER = (1 << 53) - 1
 MAX_DEPTH = 32
 MAX_KEYS = 10_000
+_NO_TEXT = object()  # stands for a key that is no text
 
 
 class BadJson(ValueError):
@@ -24,14 +25,20 @@ class BadJson(ValueError):
 
 
 def parse(text: bytes | str) -> Any:
-    """Parse strict JSON: UTF-8, no duplicate keys, no NaN or infinities.
+    """Parse strict JSON: UTF-8, no duplicate keys, no NaN or infinities, no lone surrogates.
 
     Raises: BadJson.
     """
     try:
-        return _DECODER.decode(text.decode("utf-8") if isinstance(text, bytes) else text)
+        string = text.decode("utf-8") if isinstance(text, bytes) else text
+        value = _DECODER.decode(string)
+        if "\\u" in string or not isinstance(text, bytes):  # only an escape gets half a pair into UTF-8
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        return value
     except UnicodeDecodeError as error:
         raise BadJson(f"not UTF-8 at byte {error.start}") from error
+    except UnicodeEncodeError as error:
+        raise BadJson("a text holds a lone surrogate and is no Unicode") from error
     except BadJson:
         raise
     except RecursionError as error:
@@ -81,7 +88,9 @@ def _walk(root: Any) -> Iterator[tuple[str, int, Any]]:
         if isinstance(value, dict):
             for key, item in value.items():
                 problem_key = key if isinstance(key, str) else repr(key)
-                if not isinstance(key, str) or _has_surrogate(key):
+                if not isinstance(key, str):
+                    yield f"{path}.{problem_key}" if path else problem_key, depth, _NO_TEXT
+                elif _has_surrogate(key):
                     yield f"{path}.{problem_key!a}", depth, "\ud800"
                 todo.append((f"{path}.{problem_key}" if path else problem_key, depth + 1, item))
         elif isinstance(value, list | tuple):
@@ -91,6 +100,8 @@ def _walk(root: Any) -> Iterator[tuple[str, int, Any]]:
 def _scalar_problem(path: str, value: Any) -> ErrorContext | None:
     if value is None or isinstance(value, bool | dict | list | tuple):
         return None
+    if value is _NO_TEXT:
+        return _problem(path, "NOT_JSON", "the key is no text", "Put the key in quotes.")
     if isinstance(value, int):
         if abs(value) > MAX_INTEGER:
             return _problem(

@@ -54,7 +54,7 @@ class Follower:
         self._services = tuple(services)
         self._belief: dict[str, Belief] = {}
         self._flags: dict[str, tuple[str, ...]] = {}
-        self._running: dict[str, dict[str, Any]] = {}
+        self._running: dict[str, str] = {}  # the checksum of what the program applied last
         self._tried: set[str] = set()
 
     def start(self) -> None:
@@ -68,8 +68,13 @@ class Follower:
                 self._start_from_kept(service, belief, belief.current)
 
     def receive(self, topic: str, raw: bytes) -> bool:
-        """Take one message; ends in exactly one report. False: a passing trouble, have it delivered again."""
+        """Take one message; ends in exactly one report. False: a passing trouble, have it delivered again.
+
+        Raises: RuntimeError before `start`, when nobody knows the floor yet.
+        """
         service = self._topics.service_of(topic) or ""
+        if service in self._services and service not in self._belief:
+            raise RuntimeError("start() comes before the first message")
         belief = self._belief.get(service, Belief())
         try:
             accepted = self._trust.judge(topic, raw, belief)
@@ -79,36 +84,53 @@ class Follower:
         if accepted.again and not self._worth_another_try(service, belief):
             self._say(service, accepted, "held")
             return True
-        try:
-            self._take(service, belief, accepted)
-        except OSError as error:
-            self._say(service, accepted, "held", errors=(_cannot_keep(error),))
-            return False
-        return True
+        return self._take(service, belief, accepted)
 
     def _worth_another_try(self, service: str, belief: Belief) -> bool:
         return belief.outcome in ("pending", "rejected") and service not in self._tried
 
-    def _take(self, service: str, belief: Belief, accepted: Accepted) -> None:
+    def _take(self, service: str, belief: Belief, accepted: Accepted) -> bool:
+        """Keep it, apply it, keep how that ended, report. False: it could not be kept, nothing has changed."""
+        kept, values, rejection = self._decide(service, belief, accepted)
+        try:
+            self._keep.save(service, kept)
+        except OSError as error:
+            self._say(service, accepted, "held", errors=(_cannot_keep(error),))
+            return False
+        self._belief[service] = kept
         self._tried.add(service)
+        trouble: tuple[ErrorContext, ...] = ()
+        if kept.outcome == "pending":
+            failpoints.reached("worker_after_persist")
+            rejection = self._hand_over(service, accepted, values)
+            ended = _undone(kept) if rejection else replace(kept, outcome="applied")
+            trouble = self._conclude(service, ended)
+        verdict: State = "rejected" if rejection else "deleted" if kept.outcome == "deleted" else "applied"
+        self._say(service, accepted, verdict, rejection, trouble)
+        return True
+
+    def _decide(
+        self, service: str, belief: Belief, accepted: Accepted
+    ) -> tuple[Belief, Any, RejectedUpdate | None]:
+        """Return what to keep before anything is applied, the values to apply, and why not to."""
         if accepted.update.deleted:
-            self._save(service, Belief(accepted.floor, None, belief.current, "deleted"))
-            self._say(service, accepted, "deleted")
-            return
+            return Belief(accepted.floor, None, belief.good, "deleted"), None, None
         try:
             values = self._check(service, accepted)
         except RejectedUpdate as rejection:
-            self._save(service, replace(belief, floor=accepted.floor, outcome="rejected"))
-            self._say(service, accepted, "rejected", rejection)
-            return
-        before = belief.previous if belief.outcome == "pending" and accepted.again else belief.current
-        pending = Belief(accepted.floor, accepted.raw, before, "pending")
-        self._save(service, pending)
-        failpoints.reached("worker_after_persist")
-        if self._hand_over(service, accepted, values):
-            self._save(service, replace(pending, outcome="applied"))
-        else:
-            self._save(service, Belief(accepted.floor, before, None, "rejected"))
+            kept = replace(belief, floor=accepted.floor, current=belief.good, outcome="rejected")
+            return kept, None, rejection
+        return Belief(accepted.floor, accepted.raw, belief.good, "pending"), values, None
+
+    def _conclude(self, service: str, belief: Belief) -> tuple[ErrorContext, ...]:
+        """Keep how an attempt ended; where the disk does not take it, this process knows it all the same."""
+        self._belief[service] = belief
+        self._tried.add(service)
+        try:
+            self._keep.save(service, belief)
+        except OSError as error:
+            return (_cannot_keep(error),)
+        return ()
 
     def _check(self, service: str, accepted: Accepted) -> Any:
         """Steps 10 and 11: what the message needs from this worker, and the program's own schema."""
@@ -126,48 +148,51 @@ class Follower:
         except Exception as error:
             raise RejectedUpdate("invalid", 11, type(error).__name__) from error
 
-    def _hand_over(self, service: str, accepted: Accepted, values: Any) -> bool:
-        config = accepted.update.config
-        if self._running.get(service) == config:
-            self._say(service, accepted, "applied")
-            return True
-        try:
-            self._apply(service, values)
-        except Exception as error:  # noqa: BLE001 - whatever the program raises, the old config stays
-            self._say(
-                service,
-                accepted,
-                "rejected",
-                RejectedUpdate("apply-failed", 12, f"{type(error).__name__}: {error}"),
-            )
-            return False
-        failpoints.reached("worker_after_apply")
-        self._running[service] = config
-        self._say(service, accepted, "applied")
-        return True
+    def _hand_over(self, service: str, accepted: Accepted, values: Any) -> RejectedUpdate | None:
+        """Step 12: have the program apply the values unless they run; return why it did not."""
+        # by their bytes: Python calls 1 and True equal, and a program may change the values it was given
+        checksum = accepted.update.checksum
+        if self._running.get(service) != checksum:
+            try:
+                self._apply(service, values)
+            except Exception as error:  # noqa: BLE001 - whatever the program raises, the old config stays
+                return RejectedUpdate("apply-failed", 12, f"{type(error).__name__}: {error}")
+            failpoints.reached("worker_after_apply")
+            self._running[service] = checksum
+        self._flags[service] = tuple(flag for flag in self._flags[service] if flag != "stale")
+        return None
 
     def _start_from_kept(self, service: str, belief: Belief, raw: bytes) -> None:
-        topic = self._topics.config(service)
-        try:
-            accepted = self._trust.judge(topic, raw, replace(belief, floor=None))
-            values = self._check(service, accepted)
-        except RejectedUpdate as rejection:
-            self._say(service, None, "rejected", rejection)
+        if belief.outcome != "pending":
+            self._run_kept(service, raw)
             return
-        if belief.outcome == "pending":
-            self._tried.add(service)
-        done = self._hand_over(service, accepted, values)
-        if belief.outcome == "pending" and belief.floor is not None:
-            kept = (
-                replace(belief, outcome="applied")
-                if done
-                else Belief(belief.floor, belief.previous, None, "rejected")
-            )
-            self._save(service, kept)
+        # Should this try end the process too, the next start begins with the one before and hears the
+        # broker: otherwise one message that kills the program could never be replaced from afar.
+        trouble = self._conclude(service, _undone(belief))
+        if not self._run_kept(service, raw, belief, trouble) and belief.previous is not None:
+            self._run_kept(service, belief.previous)
 
-    def _save(self, service: str, belief: Belief) -> None:
-        self._keep.save(service, belief)
-        self._belief[service] = belief
+    def _run_kept(
+        self,
+        service: str,
+        raw: bytes,
+        unfinished: Belief | None = None,
+        trouble: tuple[ErrorContext, ...] = (),
+    ) -> bool:
+        """Apply a message that was accepted before, and tell whether that worked."""
+        accepted: Accepted | None = None
+        rejection: RejectedUpdate | None
+        try:
+            accepted, stale = self._trust.recall(self._topics.config(service), raw)
+            rejection = self._hand_over(service, accepted, self._check(service, accepted))
+            if stale and not rejection:
+                self._flags[service] = (*self._flags[service], "stale")
+        except RejectedUpdate as error:
+            rejection = error
+        if unfinished is not None and not rejection:
+            trouble = self._conclude(service, replace(unfinished, outcome="applied"))
+        self._say(service, accepted, "rejected" if rejection else "applied", rejection, trouble)
+        return not rejection
 
     def _say(
         self,
@@ -187,9 +212,14 @@ class Follower:
                 state,
                 rejection.reason if rejection else None,
                 self._flags.get(service, ()),
-                errors or (rejection.contexts if rejection else ()),
+                (*(rejection.contexts if rejection else ()), *errors),
             )
         )
+
+
+def _undone(pending: Belief) -> Belief:
+    """Return the belief without an unfinished message: only its number stays."""
+    return Belief(pending.floor, pending.previous, None, "rejected")
 
 
 def _cannot_keep(error: OSError) -> ErrorContext:

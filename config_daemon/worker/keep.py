@@ -7,9 +7,11 @@ set aside and counts as lost, never as partly true; belief belongs to one trust 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,18 +36,19 @@ class Keep:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def load(self, service: str) -> Kept:
-        """Return what is known of a service; a damaged file is set aside."""
+        """Return what is known of a service; what is damaged, or no file at all, is set aside.
+
+        Raises: OSError when there is a file and it cannot be read, which proves nothing about its content.
+        """
         path = self._path(service)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            return Kept(self._parse(_read(path)), False)
         except FileNotFoundError:
             return Kept(Belief(), False)
-        with os.fdopen(descriptor, "rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
-        try:
-            return Kept(self._parse(content), False)
-        except (ValueError, KeyError, TypeError):
-            path.rename(path.with_suffix(".damaged"))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            # a disk that takes no writes is no reason not to start; the next save replaces the file
+            with contextlib.suppress(OSError):
+                path.rename(path.with_suffix(".damaged"))
             return Kept(Belief(), True)
 
     def save(self, service: str, belief: Belief) -> None:
@@ -60,7 +63,8 @@ class Keep:
             "previous": _text(belief.previous),
             "outcome": belief.outcome,
         }
-        body = json.dumps(members).encode()
+        # not escaped: some characters would take six times the bytes, and two of the largest messages too many
+        body = json.dumps(members, ensure_ascii=False).encode()
         self._replace(self._path(service), hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
 
     def _parse(self, content: bytes) -> Belief:
@@ -71,9 +75,7 @@ class Keep:
         if members["outcome"] not in _OUTCOMES:
             raise ValueError("unknown outcome")
         current, previous = _bytes(members["current"]), _bytes(members["previous"])
-        if members["anchor"] != self._anchor:
-            return Belief(None, current, None, members["outcome"])
-        floor = Floor(*members["floor"]) if members["floor"] else None
+        floor = _floor(members["floor"]) if members["anchor"] == self._anchor else None
         return Belief(floor, current, previous, members["outcome"])
 
     def _path(self, service: str) -> Path:
@@ -103,5 +105,37 @@ def _text(raw: bytes | None) -> str | None:
     return None if raw is None else raw.decode("utf-8")
 
 
-def _bytes(text: str | None) -> bytes | None:
+def _bytes(text: Any) -> bytes | None:
+    if not isinstance(text, str | None):
+        raise TypeError("a message is kept as text")
     return None if text is None else text.encode("utf-8")
+
+
+def _floor(members: Any) -> Floor | None:
+    if members is None:
+        return None
+    generation, sequence, body_sha256 = members
+    if not (type(generation) is type(sequence) is int and isinstance(body_sha256, str)):
+        raise TypeError("a floor is two integers and a digest")
+    return Floor(generation, sequence, body_sha256)
+
+
+def _read(path: Path) -> bytes:
+    """Return the content of a regular file.
+
+    Raises: ValueError when it is a link, a folder, a pipe; OSError.
+    """
+    try:
+        # O_NONBLOCK: opening a pipe would wait for its writer
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket
+            raise ValueError("not a file") from error
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("not a file")
+        with os.fdopen(descriptor, "rb", closefd=False) as stream:
+            return stream.read(MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)

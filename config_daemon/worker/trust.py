@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from nacl.bindings import crypto_sign_BYTES
 from nacl.signing import VerifyKey
 
 from config_daemon.errors import KeyUnavailable, RejectedUpdate
 from config_daemon.wire.keys import key_id
 from config_daemon.wire.messages import CONFIG_UPDATE, ConfigUpdate, parse_update
-from config_daemon.wire.sealing import unseal
+from config_daemon.wire.sealing import cut_tail, unseal
 from config_daemon.wire.topics import Topics
 
 MAX_KEYS = 4
@@ -41,6 +42,11 @@ class Belief:
     current: bytes | None = None
     previous: bytes | None = None
     outcome: Outcome | None = None
+
+    @property
+    def good(self) -> bytes | None:
+        """The newest message known to work: of an unfinished one nobody knows."""
+        return self.previous if self.outcome == "pending" else self.current
 
 
 class Accepted(NamedTuple):
@@ -89,16 +95,38 @@ class Trust:
         update, config = parse_update(body)
         if update.key_id != key_id(bytes(key)):
             raise RejectedUpdate("wrong-key", 5, "it names another key than the one that signed it")
-        if update.service not in self._services or self._topics.service_of(topic) != update.service:
-            raise RejectedUpdate("wrong-service", 6, f"it is for {update.service}, on {topic}")
-        if config is None or hashlib.sha256(config).hexdigest() != update.checksum:
-            raise RejectedUpdate("bad-checksum", 7, "the checksum is not that of the config's bytes")
+        self._check_content(topic, update, config)
         if update.generation != self._generation:
             reason = "keyring-behind" if update.generation > self._generation else "rollback"
             raise RejectedUpdate(
                 reason, 8, f"generation {update.generation}, the keyring's is {self._generation}"
             )
         return update, hashlib.sha256(body).hexdigest()
+
+    def recall(self, topic: str, raw: bytes) -> tuple[Accepted, bool]:
+        """Read a message that was accepted before; also tell whether it would be refused if it came now.
+
+        Signature, key and generation judge arriving messages: a key that was retired since, or another
+        trust anchor, takes away nothing that runs.
+
+        Raises: RejectedUpdate when it is no config of this topic at all.
+        """
+        body, _ = cut_tail(raw, crypto_sign_BYTES)
+        update, config = parse_update(body)
+        self._check_content(topic, update, config)
+        try:
+            self.verify(topic, raw)
+            stale = False
+        except RejectedUpdate:
+            stale = True
+        floor = Floor(update.generation, update.sequence, hashlib.sha256(body).hexdigest())
+        return Accepted(update, raw, floor, again=True), stale
+
+    def _check_content(self, topic: str, update: ConfigUpdate, config: bytes | None) -> None:
+        if update.service not in self._services or self._topics.service_of(topic) != update.service:
+            raise RejectedUpdate("wrong-service", 6, f"it is for {update.service}, on {topic}")
+        if config is None or hashlib.sha256(config).hexdigest() != update.checksum:
+            raise RejectedUpdate("bad-checksum", 7, "the checksum is not that of the config's bytes")
 
     @staticmethod
     def _above(new: Floor, held: Floor | None) -> bool:

@@ -1,0 +1,163 @@
+"""What commands take: services and keys with completion, and the options of every write.
+
+Laws: a name that can be no service is refused here, before a database is asked for it; completion
+never fails and never asks the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from config_daemon.cli.printing import quoted
+from config_daemon.cli.session import Session
+from config_daemon.errors import ConfigDaemonError, NotFound, UsageError
+
+if TYPE_CHECKING:
+    from config_daemon.catalog.definition import Definition
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Service(click.ParamType):
+    """A service's name."""
+
+    name = "service"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the name if it can be one."""
+        from config_daemon.catalog.definition import is_service_name
+
+        if is_service_name(value):
+            return value
+        session = ctx.find_object(Session) if ctx else None
+        raise unknown_service(session, value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Offer the services that have a definition."""
+        return _offer(ctx, incomplete, lambda session: dict.fromkeys(session.catalog.names(), ""))
+
+
+class Key(click.ParamType):
+    """A dotted key of the service before it; `ending` is what completion adds to it."""
+
+    name = "key"
+
+    def __init__(self, ending: str = "") -> None:
+        self._ending = ending
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Offer the keys of the service."""
+
+        def keys(session: Session) -> Mapping[str, str]:
+            definition = session.catalog.get(ctx.params.get("service") or "")
+            fields = definition.fields.values() if definition else ()
+            return {field.key + self._ending: field.description for field in fields if not field.is_secret}
+
+        return _offer(ctx, incomplete, keys)
+
+
+def _offer(
+    ctx: click.Context, incomplete: str, words: Callable[[Session], Mapping[str, str]]
+) -> list[CompletionItem]:
+    try:
+        found = words(ctx.find_object(Session) or Session())
+    except (ConfigDaemonError, OSError):
+        return []
+    return [CompletionItem(word, help=text) for word, text in found.items() if word.startswith(incomplete)]
+
+
+service_argument = click.argument("service", type=Service())
+expect_version_option = click.option(
+    "--expect-version", type=click.IntRange(min=0), metavar="N", help="Refuse unless the service is at N (0: new)."
+)
+reason_option = click.option("--reason", metavar="TEXT", help="Why, for the history.")
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Check everything and show the change, but store nothing."
+)
+yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+
+
+def write_options(command: Command) -> Command:
+    """Give a command the options that every write of one service has."""
+    for option in (expect_version_option, reason_option, dry_run_option):
+        command = option(command)
+    return command
+
+
+def unknown_service(session: Session | None, service: str) -> NotFound:
+    """Return the error for a name that no service has, with the one that was probably meant."""
+    meant, known = None, ""
+    try:
+        if session is not None and service:
+            meant, known = session.catalog.suggest(service), ", ".join(session.catalog.names()[:20])
+    except ConfigDaemonError:
+        pass  # the folder is another problem, and told when somebody gets as far as needing it
+    suggestion = f"Did you mean '{meant}'?" if meant else f"Defined are: {known}." if known else None
+    return NotFound(f"there is no service {quoted(service)}", suggestion=suggestion)
+
+
+def definition_of(session: Session, service: str) -> Definition:
+    """Return a service's definition.
+
+    Raises: NotFound with the name that was probably meant.
+    """
+    definition = session.catalog.get(service)
+    if definition is None:
+        raise unknown_service(session, service)
+    return definition
+
+
+def unknown_keys(definition: Definition, keys: Iterable[str]) -> list[NotFound]:
+    """Return an error for each key that the service does not have."""
+    return [_unknown_key(definition, key) for key in keys if not has_key(definition, key)]
+
+
+def has_key(definition: Definition, key: str) -> bool:
+    """Tell whether a key is one of the service's, leads to one, or lies in an object whose members are free."""
+    known = definition.fields
+    if key in known or any(name.startswith(f"{key}.") for name in known):
+        return True
+    above = key.rpartition(".")[0]
+    while above:
+        if above in known:
+            return known[above].type == "object"
+        above = above.rpartition(".")[0]
+    return False
+
+
+def check_keys(definition: Definition, keys: Iterable[str]) -> None:
+    """Refuse keys that the service does not have, all of them at once.
+
+    Raises: NotFound with the keys that were probably meant.
+    """
+    unknown = unknown_keys(definition, keys)
+    if len(unknown) == 1:
+        raise unknown[0]
+    if unknown:
+        raise NotFound(
+            f"{definition.service} has no {len(unknown)} of these keys",
+            contexts=[context for error in unknown for context in error.contexts],
+        )
+
+
+def check_text(name: str, text: str) -> None:
+    """Refuse an argument that is no Unicode text.
+
+    Raises: UsageError.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{name} is no text in UTF-8", suggestion="Write it in UTF-8.") from error
+
+
+def _unknown_key(definition: Definition, key: str) -> NotFound:
+    from config_daemon.catalog.complaints import nearest
+
+    meant = nearest(key, definition.fields)
+    hint = f"Did you mean '{meant}'?" if meant else f"Its keys: {', '.join(list(definition.fields)[:20])}."
+    return NotFound(f"{definition.service} has no key {quoted(key)}", suggestion=hint)

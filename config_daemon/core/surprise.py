@@ -1,0 +1,55 @@
+"""A message on a config topic that is not the one we sent: explain it, or stop and ask.
+
+Laws: only a message that our own key signed can mean that we are a copy or a restored past; anything
+else is put right and counted; a message that cannot be explained stops publishing, because going on
+could overwrite what was acknowledged elsewhere.
+
+Source: docs/protocol.md "A message of our own that we did not expect".
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from config_daemon.core.plan import Service
+
+Meaning = Literal["ours", "resend", "seal-anew", "hold", "orphan"]
+
+
+class OwnMessage(NamedTuple):
+    """What counts of a message that our own key signed for the topic it was on."""
+
+    generation: int
+    sequence: int
+    epoch: str
+    config_version: int
+
+
+class Standing(NamedTuple):
+    """Where this daemon stands: its generation, first and last number of this process, its epoch."""
+
+    generation: int
+    first: int
+    last: int
+    epoch: str | None
+
+
+def explain(raw: bytes, own: OwnMessage | None, entry: Service | None, standing: Standing) -> Meaning:
+    """Return what a message means; `own` is None unless our key signed it, `entry` what we know of the service."""
+    sealed = entry.sealed if entry else None
+    if sealed is not None and raw == sealed.raw:
+        return "ours"
+    if own is None or own.generation < standing.generation:
+        return "resend"
+    if own.generation > standing.generation or own.sequence > standing.last:
+        return "hold"
+    if own.sequence == standing.last > standing.first:
+        return "hold"
+    known = entry.version if entry else 0
+    if own.epoch == standing.epoch and own.config_version > known:
+        return "hold"
+    if entry is None:
+        return "orphan"
+    if sealed is None or own.sequence > sealed.sequence:
+        return "seal-anew"
+    return "resend"

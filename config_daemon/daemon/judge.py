@@ -1,0 +1,198 @@
+"""Judge one row: what it makes the plan want, or why the service is held back.
+
+Laws: a row that is damaged, older than what was published, invalid or incomplete changes nothing that
+workers have; every service held back has a condition and a state that say why; secret values never
+leave the resolver.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from config_daemon.core.health import Findings
+from config_daemon.core.plan import Fingerprint, Plan, is_behind
+from config_daemon.core.resolve import Override, Resolved, resolve
+from config_daemon.errors import InvalidConfig
+from config_daemon.store.ports import BadRow, Row, Tombstone
+from config_daemon.store.status import ServiceStatus, StatusBoard
+from config_daemon.store.transaction import Definitions, parse_stored
+from config_daemon.wire.sealing import canonical
+
+Found = Row | Tombstone | BadRow | None
+
+# why a service is held back -> the condition that says so
+CONDITION = {
+    "invalid": "row-invalid",
+    "incomplete": "incomplete",
+    "definition-missing": "definition-missing",
+    "held": "env-missing",
+    "row-corrupted": "rows-corrupted",
+    "row-rolled-back": "row-rolled-back",
+    "row-missing": "row-missing",
+    "too-large": "too-large",
+}
+SHOWN_ERRORS = 5
+ENVELOPE_BYTES = 700  # what a message holds beside its config, with room
+
+
+class Judge:
+    """Turns rows into wishes of the plan; `epoch` is the database's, as last read."""
+
+    def __init__(
+        self,
+        definitions: Definitions,
+        plan: Plan,
+        findings: Findings,
+        board: StatusBoard,
+        signer: tuple[int, str],
+        now_text: Callable[[], str],
+        max_message_bytes: int,
+    ) -> None:
+        self._definitions, self._plan, self._findings, self._board = definitions, plan, findings, board
+        self._signer, self._now_text, self._limit = signer, now_text, max_message_bytes - ENVELOPE_BYTES
+        self._held_back: dict[str, str] = {}
+        self._with_secrets: set[str] = set()
+        self._corrupted = 0
+        self.epoch = ""
+        self.overrides: Mapping[str, Mapping[str, Override]] = {}
+        self.orphaned: frozenset[str] = frozenset()
+
+    @property
+    def corrupted(self) -> bool:
+        """Tell whether any row's seal does not fit."""
+        return self._corrupted > 0
+
+    def judge(self, service: str, found: Found) -> None:
+        """Judge what the store holds for a service."""
+        if found is None:
+            self._miss(service)
+        elif isinstance(found, BadRow) or found.epoch != self.epoch:
+            version = found.row.version if isinstance(found, BadRow) else found.version
+            self._hold_back(service, version, "row-corrupted", "its seal does not fit its content")
+        elif service in self.orphaned:
+            self._hold_back(service, found.version, "held", ".env gave it values and is missing")
+        elif self._is_rolled_back(service, found.version):
+            pass
+        elif isinstance(found, Tombstone):
+            self._want(service, b"{}", found.version, deleted=True)
+            self._tell(service, found.version, Resolved("ready", {}, {}), self._progress(service))
+        else:
+            self._resolve(found)
+
+    def _resolve(self, row: Row) -> None:
+        try:
+            stored = parse_stored(row.service, row.text)
+        except InvalidConfig as error:
+            self._hold_back(row.service, row.version, "invalid", error.message)
+            return
+        overrides = self.overrides.get(row.service, {})
+        resolved = resolve(self._definitions.get(row.service), stored, overrides)
+        self._tell_withheld(row.service, resolved)
+        if resolved.verdict != "ready":
+            detail = (
+                "; ".join(e.message for e in resolved.errors[:SHOWN_ERRORS]) or "nothing defines this service"
+            )
+            self._hold_back(row.service, row.version, resolved.verdict, detail, resolved)
+            return
+        config = canonical(resolved.values)
+        if len(config) > self._limit:
+            detail = f"the config has {len(config)} bytes, at most {self._limit} fit into a message"
+            self._hold_back(row.service, row.version, "too-large", detail, resolved)
+            return
+        self._want(row.service, config, row.version)
+        self._tell(row.service, row.version, resolved, self._progress(row.service))
+
+    def _want(self, service: str, config: bytes, version: int, deleted: bool = False) -> None:
+        digest = hashlib.sha256(config).digest()
+        self._plan.want(service, config, Fingerprint(digest, version, self.epoch, *self._signer, deleted))
+        self._release(service)
+
+    def _progress(self, service: str) -> str:
+        return "in-flight" if is_behind(self._plan.services[service]) else "confirmed"
+
+    def _is_rolled_back(self, service: str, version: int) -> bool:
+        entry = self._plan.services.get(service)
+        last = entry.sealed.fingerprint if entry and entry.sealed else None
+        if last is None or last.epoch != self.epoch or version >= last.config_version:
+            return False
+        detail = f"version {version} is below the published {last.config_version}"
+        self._hold_back(service, version, "row-rolled-back", detail)
+        return True
+
+    def _miss(self, service: str) -> None:
+        entry = self._plan.services.get(service)
+        last = entry.sealed.fingerprint if entry and entry.sealed else None
+        if last is not None and last.epoch == self.epoch and not last.deleted:
+            detail = "its row is gone and nothing says that it was deleted"
+            self._hold_back(service, last.config_version, "row-missing", detail)
+        else:
+            self._release(service)
+            self._plan.forget(service)
+            self._board.forget(service)
+
+    def _hold_back(
+        self, service: str, version: int, state: str, detail: str, resolved: Resolved | None = None
+    ) -> None:
+        if self._held_back.get(service) != state:
+            self._release(service)
+            self._held_back[service] = state
+            self._corrupted += state == "row-corrupted"
+        self._plan.hold_back(service, version)
+        self._findings.open(CONDITION[state], service, detail, self._now_text())
+        self._tell(service, version, resolved or Resolved("invalid", {}, {}), state, detail)
+
+    def _release(self, service: str) -> None:
+        state = self._held_back.pop(service, None)
+        if state is not None:
+            self._corrupted -= state == "row-corrupted"
+            self._findings.close(CONDITION[state], service)
+
+    def _tell_withheld(self, service: str, resolved: Resolved) -> None:
+        if resolved.withheld:
+            self._with_secrets.add(service)
+            self._findings.open("secrets-held-back", service, ", ".join(resolved.withheld), self._now_text())
+        elif service in self._with_secrets:
+            self._with_secrets.discard(service)
+            self._findings.close("secrets-held-back", service)
+
+    def _tell(self, service: str, version: int, resolved: Resolved, state: str, detail: str = "") -> None:
+        entry = self._plan.services.get(service)
+        sealed = entry.sealed if entry else None
+        errors = [error.as_dict() for error in resolved.errors] or ([{"message": detail}] if detail else [])
+        self._board.service(
+            ServiceStatus(
+                service=service,
+                config_version=version,
+                effective_json=_text(resolved.values),
+                sources_json=_text(resolved.sources),
+                generation=sealed.fingerprint.generation if sealed else 0,
+                sequence=sealed.sequence if sealed else 0,
+                body_sha256=sealed.body_sha256 if sealed else "",
+                state=state,
+                state_since=self._now_text(),
+                error_json=_text(errors),
+            )
+        )
+
+
+def tell_cached(board: StatusBoard, plan: Plan, at: str) -> None:
+    """Show the services of the cache in status.db, until the store has been read."""
+    for service, entry in plan.services.items():
+        if entry.sealed is not None:
+            seal = entry.sealed
+            board.service(
+                ServiceStatus(
+                    service, seal.fingerprint.config_version, seal.config.decode(), "{}",
+                    seal.fingerprint.generation, seal.sequence, seal.body_sha256, "held", at, "[]",
+                )
+            )  # fmt: skip
+
+
+def _text(value: Any) -> str:
+    """Return JSON for status.db; values that no JSON can hold are told by the errors beside them."""
+    try:
+        return canonical(value).decode()
+    except (ValueError, RecursionError):
+        return "{}"

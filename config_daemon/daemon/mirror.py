@@ -1,0 +1,219 @@
+"""What the broker really retains: read back before the first publish, watched for foreign writes ever after.
+
+Laws: after connecting nothing but health is published until the read-back is done or was given up; a
+read-back is complete when our own health message, sent after the subscriptions, has come back; a
+message is judged only when its service's row has been read; putting right backs off per topic.
+
+Source: docs/protocol.md "Facts about brokers".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from nacl.signing import VerifyKey
+
+from config_daemon.core.health import Findings
+from config_daemon.core.plan import Plan
+from config_daemon.core.surprise import OwnMessage, Standing, explain
+from config_daemon.daemon.broker import Arrived, Broker, Subscribed
+from config_daemon.errors import RejectedUpdate
+from config_daemon.wire.messages import CONFIG_UPDATE, parse_update
+from config_daemon.wire.sealing import unseal
+from config_daemon.wire.topics import Topics
+
+CHUNK = 500
+GIVE_UP_SECONDS = 5.0
+CHECK_AGAIN_SECONDS = 30.0
+BACKOFF_FIRST_SECONDS, BACKOFF_LAST_SECONDS = 1.0, 60.0
+NEVER = float("inf")
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A read-back under way: services left, the present chunk and what it lacks, the message that ends it."""
+
+    left: list[str]
+    chunk: list[str] = field(default_factory=list)
+    missing: set[str] = field(default_factory=set)
+    request: int = 0
+    subscribed: bool = False
+    sentinel: bytes | None = None
+    began: float = 0.0
+
+
+class Mirror:
+    """Compares what the broker retains with the plan, and says what to do about every difference."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        plan: Plan,
+        findings: Findings,
+        topics: Topics,
+        key: VerifyKey,
+        health_topic: str,
+        standing: Callable[[], Standing],
+        raise_to: Callable[[int], None],
+        now_text: Callable[[], str],
+        has_past: bool,
+    ) -> None:
+        self._broker, self._plan, self._findings, self._topics = broker, plan, findings, topics
+        self._key, self._health_topic = key, health_topic
+        self._standing, self._raise_to = standing, raise_to
+        self._now_text, self._has_past = now_text, has_past
+        self._reading: _Reading | None = None
+        self._arrived: dict[str, bytes] = {}
+        self._backoff: dict[str, tuple[float, float]] = {}
+        self._touched: dict[str, None] = {}
+        self._again_at = NEVER
+        self._scanned = self._adopting = False
+        self.ready = False
+        self.highest_seen = 0
+
+    def connected(self) -> None:
+        """Begin anew on a fresh connection."""
+        self.ready, self._reading = False, None
+        self._arrived.clear()
+        self._broker.subscribe([self._topics.every_config], foreign_only=True)
+        self._broker.subscribe([self._health_topic])
+
+    def step(self, now: float, send_sentinel: Callable[[], bytes | None]) -> None:
+        """Move a read-back on; call it once the rows are known."""
+        if not self._broker.connected:
+            return
+        if self._reading is None and not self.ready:
+            self._reading = _Reading(list(self._plan.services))
+        elif self._reading is None and now >= self._again_at:
+            self._reading, self._touched, self._again_at = _Reading(list(self._touched)), {}, NEVER
+        if self._reading is not None:
+            self._advance(self._reading, now, send_sentinel)
+
+    def subscribed(self, event: Subscribed) -> None:
+        """Take the broker's answer to a subscription."""
+        if event.refused and self._broker.connected:
+            detail = "the broker's ACL lets the daemon not read what it publishes"
+            self._findings.open("readback-unavailable", "broker", detail, self._now_text())
+        if self._reading is not None and event.request == self._reading.request:
+            self._reading.subscribed = True
+
+    def arrived(self, event: Arrived) -> None:
+        """Take a message from one of the subscriptions."""
+        reading = self._reading
+        if event.topic == self._health_topic:
+            if reading is not None and event.payload == reading.sentinel:
+                self._finish_chunk(reading)
+            return
+        service = self._topics.service_of(event.topic)
+        if service is not None:
+            self._arrived[service] = event.payload
+            if reading is not None:
+                reading.missing.discard(service)
+
+    def judge(self, now: float) -> list[str]:
+        """Judge what arrived, once the rows are known; return the services to read and seal anew."""
+        arrived, self._arrived = self._arrived, {}
+        return [service for service, raw in arrived.items() if self._judge(service, raw, now)]
+
+    def changed(self, service: str, now: float) -> None:
+        """Have a service that was just confirmed read back in a while."""
+        self._touched[service] = None
+        self._again_at = min(self._again_at, now + CHECK_AGAIN_SECONDS)
+
+    def may_send(self, service: str, now: float) -> bool:
+        """Tell whether putting a topic right is not backed off just now."""
+        return not self._backoff or now >= self._backoff.get(service, (0.0, 0.0))[0]
+
+    def adopted(self) -> None:
+        """Take note that an operator declared this daemon the true one: whatever is retained is outdone."""
+        self._has_past, self._adopting, self.ready = True, True, False
+
+    @property
+    def waiting(self) -> bool:
+        """Tell whether a read-back is under way."""
+        return self._reading is not None
+
+    def _advance(self, reading: _Reading, now: float, send_sentinel: Callable[[], bytes | None]) -> None:
+        if not reading.chunk:
+            if not reading.left:
+                self._finish(now)
+                return
+            reading.chunk, reading.left = reading.left[:CHUNK], reading.left[CHUNK:]
+            reading.missing, reading.sentinel = set(reading.chunk), None
+            reading.subscribed, reading.began = False, now
+            topics = [self._topics.config(service) for service in reading.chunk]
+            reading.request = self._broker.subscribe(topics)
+        elif reading.subscribed and reading.sentinel is None:
+            reading.sentinel = send_sentinel()
+        if now - reading.began > GIVE_UP_SECONDS:
+            detail = f"no answer to a read-back within {GIVE_UP_SECONDS:.0f} s"
+            self._findings.open("readback-unavailable", "broker", detail, self._now_text())
+            self._reading, self.ready = None, True
+
+    def _finish_chunk(self, reading: _Reading) -> None:
+        for service in reading.missing:
+            self._plan.doubt(service)
+        self._broker.unsubscribe([self._topics.config(service) for service in reading.chunk])
+        reading.chunk = []
+
+    def _finish(self, now: float) -> None:
+        self._reading = None
+        self._findings.close("readback-unavailable")
+        if not self.ready:
+            self.ready, self._adopting = True, False
+            if not self._scanned:  # best effort: a broker with default limits shows a part of many only
+                self._scanned = True
+                self._broker.subscribe([self._topics.every_config], foreign_only=True, retained=True)
+
+    def _judge(self, service: str, raw: bytes, now: float) -> bool:
+        entry = self._plan.services.get(service)
+        own = None if entry and entry.sealed and entry.sealed.raw == raw else self._own(raw, service)
+        meaning = explain(raw, own, entry, self._standing())
+        if own is not None:
+            self.highest_seen = max(self.highest_seen, own.sequence)
+            if self._adopting:
+                self._raise_to(own.sequence)
+                return False
+            if not self._has_past and not self.ready:
+                self._hold("foreign-state", service, own)
+                return False
+        if meaning == "ours" and entry is not None and entry.sealed is not None:
+            self._plan.confirm(service, entry.sealed.sequence)
+        elif meaning == "hold" and own is not None:
+            self._hold("not-the-newest", service, own)
+        elif meaning == "orphan" and own is not None:
+            detail = f"the broker retains version {own.config_version} of epoch {own.epoch}"
+            self._findings.open("orphan-retained", service, detail, self._now_text())
+        elif meaning == "seal-anew":
+            self._plan.seal_anew(service)
+            return True
+        elif entry is not None and entry.sealed is not None:
+            self._put_right(service, now)
+        return False
+
+    def _put_right(self, service: str, now: float) -> None:
+        if self.ready:
+            self._findings.open("foreign-write", service, "somebody else wrote the topic", self._now_text())
+        allowed, delay = self._backoff.get(service, (0.0, BACKOFF_FIRST_SECONDS))
+        if now - allowed > BACKOFF_LAST_SECONDS:
+            self._backoff[service] = (now, BACKOFF_FIRST_SECONDS)
+        else:
+            self._backoff[service] = (now + delay, min(2 * delay, BACKOFF_LAST_SECONDS))
+        self._plan.doubt(service)
+
+    def _hold(self, name: str, service: str, own: OwnMessage) -> None:
+        detail = (
+            f"the broker retains our own number {own.sequence} (version {own.config_version}, epoch {own.epoch}),"
+            " which this daemon cannot explain"
+        )
+        self._findings.open(name, service, detail, self._now_text())
+
+    def _own(self, raw: bytes, service: str) -> OwnMessage | None:
+        try:
+            update, _ = parse_update(unseal(raw, CONFIG_UPDATE, [self._key])[0])
+        except RejectedUpdate:
+            return None
+        if update.service != service:
+            return None
+        return OwnMessage(update.generation, update.sequence, update.config_epoch, update.config_version)

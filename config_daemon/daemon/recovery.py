@@ -1,0 +1,72 @@
+"""What an operator may ask of a daemon that holds: to take its database for the true one.
+
+Laws: a new epoch and numbers above everything seen, so that nothing older can be mistaken for newer;
+what an older life left in the cache is set aside, never mixed in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from config_daemon.daemon.keeper import CacheKeeper
+from config_daemon.daemon.mirror import Mirror
+from config_daemon.daemon.requests import Request
+from config_daemon.daemon.sealer import Sealer
+from config_daemon.daemon.sight import Sight
+from config_daemon.errors import UsageError
+from config_daemon.store.adopt import adopt_database
+from config_daemon.store.cache import set_aside
+from config_daemon.store.files import Files
+from config_daemon.store.ports import Reader
+from config_daemon.store.seals import RowSealer
+
+
+class Recovery:
+    """Carries out `adopt` requests."""
+
+    def __init__(
+        self,
+        files: Files,
+        row_sealer: RowSealer,
+        reader: Reader,
+        sealer: Sealer,
+        sight: Sight,
+        mirror: Mirror,
+        keeper: CacheKeeper,
+        reread_all: Callable[[], None],
+    ) -> None:
+        self._files, self._row_sealer, self._reader = files, row_sealer, reader
+        self._sealer, self._sight, self._mirror, self._keeper = sealer, sight, mirror, keeper
+        self._reread_all = reread_all
+
+    def adopt(self, request: Request) -> dict[str, Any]:
+        """Take the database for the true one.
+
+        Raises: UsageError for another thing to adopt; StoreError.
+        """
+        if request.arguments.get("what") != "db":
+            raise UsageError(
+                "this daemon adopts the database only", suggestion="Ask with `config-daemon adopt --db`."
+            )
+        epoch = str(uuid.uuid4())
+        count = adopt_database(
+            self._files.database, self._files.store_lock, self._row_sealer,
+            epoch=epoch, now=self._sealer.now(), by=request.by, reason=request.reason,
+        )  # fmt: skip
+        with contextlib.suppress(FileNotFoundError):
+            set_aside(self._files.cache, self._files.quarantine, f"adopt-{epoch[:8]}")
+        numbers = self._sealer.numbers
+        numbers.raise_to(self._mirror.highest_seen)
+        numbers.write(
+            epoch=epoch,
+            feed=self._reader.changes(None).place,
+            reserved=max(numbers.last, numbers.marks.reserved),
+        )
+        self._sight.accept()
+        self._mirror.adopted()
+        self._keeper.touch()
+        self._reread_all()
+        return {"config_epoch": epoch, "services": count}

@@ -1,0 +1,95 @@
+"""Commands left as files, for a daemon that listens nowhere.
+
+Laws: one request a tick, the oldest first; the answer is in status.db before the file is gone; an old
+request is answered `expired` and not carried out; a file that is no request is answered too, and removed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from config_daemon.errors import ConfigDaemonError
+from config_daemon.store.files import read_capped
+from config_daemon.store.status import StatusBoard
+from config_daemon.wire import values
+
+MAX_BYTES = 64 * 1024
+EXPIRES_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One command: what, who asks, why, with what."""
+
+    id: str
+    kind: str
+    by: str
+    reason: str | None
+    arguments: Mapping[str, Any]
+
+
+Carry = Callable[[Request], dict[str, Any]]
+
+
+class Requests:
+    """The folder of requests; `carry` maps each kind to what carries it out."""
+
+    def __init__(
+        self,
+        folder: Path,
+        board: StatusBoard,
+        carry: Mapping[str, Carry],
+        now_text: Callable[[], str],
+        unix_seconds: Callable[[], float],
+    ) -> None:
+        self._folder, self._board, self._carry = folder, board, carry
+        self._now_text, self._unix_seconds = now_text, unix_seconds
+
+    def take_one(self) -> bool:
+        """Carry out the oldest request, if there is one, and answer it."""
+        oldest = self._oldest()
+        if oldest is None:
+            return False
+        request_id = oldest.name.removesuffix(".json")
+        kind, state, result = self._answer(oldest, request_id)
+        self._board.answer(request_id, kind, state, self._now_text(), result)
+        self._board.flush()
+        oldest.unlink(missing_ok=True)
+        return True
+
+    def _oldest(self) -> Path | None:
+        try:
+            with os.scandir(self._folder) as found:
+                waiting = [
+                    (e.stat().st_mtime, e.path)
+                    for e in found
+                    if e.name.endswith(".json") and e.name[0] != "."
+                ]
+        except OSError:
+            return None
+        return Path(min(waiting)[1]) if waiting else None
+
+    def _answer(self, path: Path, request_id: str) -> tuple[str, str, dict[str, Any]]:
+        try:
+            members = values.parse(read_capped(path, MAX_BYTES))
+            request = Request(
+                request_id,
+                str(members["kind"]),
+                str(members["by"]),
+                members.get("reason"),
+                members.get("arguments", {}),
+            )
+            if self._unix_seconds() - path.stat().st_mtime > EXPIRES_SECONDS:
+                return request.kind, "expired", {"message": "older than 10 minutes; ask again"}
+            carry = self._carry.get(request.kind)
+            if carry is None:
+                return request.kind, "refused", {"message": f"this daemon knows no request {request.kind!r}"}
+            return request.kind, "done", carry(request)
+        except ConfigDaemonError as error:
+            return "", "failed", {"message": error.message, "suggestion": error.suggestion}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return "", "refused", {"message": f"not a request: {error}"}

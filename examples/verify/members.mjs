@@ -1,0 +1,87 @@
+// What the members of each message must be. Unknown members are ignored; wrong types never are.
+// The same rules as JSON Schema: schemas/wire/*.schema.json.
+
+const MAX_SAFE = 2n ** 53n - 1n;
+
+const text = (pattern = /^/) => (value) => typeof value === "string" && pattern.test(value);
+const integer = (low, high) => (value) =>
+  typeof value === "bigint" && value >= low && (high === undefined || value <= high);
+const oneOf = (...words) => (value) => words.includes(value);
+const boolean = (value) => typeof value === "boolean";
+const object = (value) => value instanceof Map;
+const nullable = (rule) => (value) => value === null || rule(value);
+const optional = (rule) => (value) => value === undefined || value === null || rule(value);
+const shaped = (shape) => (value) =>
+  object(value) && Object.entries(shape).every(([name, fits]) => fits(value.get(name)));
+const listOf = (rule) => (value) => Array.isArray(value) && value.every(rule);
+
+const counter = integer(1n, MAX_SAFE);
+const count = integer(0n);
+const timestamp = text(/^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$/);
+const uuid = text(/^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/);
+const keyId = text(/^[0-9a-f]{32}$/);
+const version = (value) => value === 1n;
+
+const secrets = shaped({
+  nonce: text(),
+  ciphertext: text(),
+  recipients: (value) => object(value) && [...value.values()].every(text()),
+});
+
+const condition = shaped({
+  name: text(),
+  subject: text(),
+  severity: oneOf("info", "warning", "critical"),
+  since: timestamp,
+  detail: text(),
+});
+
+const update = shaped({
+  checksum: text(/^[0-9a-f]{64}$/),
+  config: object,
+  config_epoch: uuid,
+  config_version: counter,
+  generation: counter,
+  issued_at: timestamp,
+  key_id: keyId,
+  sequence: counter,
+  service: text(/^[a-z][a-z0-9-]{0,63}$/),
+  version,
+  deleted: optional((value) => value === true),
+  secrets: optional(secrets),
+  expires_at: optional(timestamp),
+  confirm_seconds: optional(integer(10n, 3600n)),
+  until: optional(timestamp),
+  then: optional(object),
+});
+
+/** Tell whether a Map has the members of a config update. */
+export function isUpdate(members) {
+  if (!update(members)) return false;
+  const absent = (name) => (members.get(name) ?? null) === null;
+  const emptyTombstone = absent("deleted") || members.get("config").size === 0;
+  return emptyTombstone && absent("until") === absent("then");
+}
+
+/** Tell whether a Map has the members of a health message. */
+export const isHealth = shaped({
+  ok: boolean,
+  database_status: oneOf("healthy", "locked", "corrupted", "schema-mismatch"),
+  operational_mode: oneOf("normal", "read-only-fallback", "rebuilding"),
+  config_epoch: uuid,
+  schema_version: count,
+  lkg_cache_valid: boolean,
+  litestream_status: oneOf("healthy", "error", "disabled"),
+  last_backup: nullable(timestamp),
+  event: nullable(text()),
+  err: nullable(text()),
+  version,
+  session: uuid,
+  generation: counter,
+  sequence: counter,
+  issued_at: timestamp,
+  key_id: keyId,
+  conditions: listOf(condition),
+  services: count,
+  behind: count,
+});

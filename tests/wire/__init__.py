@@ -1,0 +1,1 @@
+"""What travels: sealing, keys, topics, values, messages, addresses."""
