@@ -25,6 +25,7 @@ HOMES: dict[str, tuple[tuple[str, ...], str]] = {
     "dotenv": (("store/dotenv.py",), "its quirks are guarded in one place"),
     "structlog": (("logs.py",), "loggers are handed out by one module"),
     "jsonschema_rs": (("catalog/",), "the edge does not have it"),
+    "pydantic_core": (("catalog/",), "comes with pydantic, for its error types"),
     "pydantic": (("wire/messages.py", "catalog/"), "models of messages and of services, nothing else"),
     "rich": (("cli/",), "for eyes only"),
     "click": (("cli/",), "only the command line parses arguments"),

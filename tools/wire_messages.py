@@ -20,6 +20,7 @@ SEED_TEXT = "config-daemon test vectors, key {}: never trust it"
 KEY_NAMES = ("alpha", "beta", "gamma")
 TOPIC = "system/config/stt-worker"
 HEALTH_TOPIC = "system/health/config-daemon"
+ED25519_ORDER = (1 << 252) + 27742317777372353535851937790883648493  # of the group, RFC 8032 section 5.1
 SEALED_AT = "2026-03-14T09:26:53.589Z"
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from config_daemon.wire.sealing import MAX_MESSAGE_BYTES, TAIL_BYTES, canonical, media_type, pae
 from tools.wire_messages import (
     CONFIG,
+    ED25519_ORDER,
     ENVELOPE,
     HEALTH,
     HEALTH_TOPIC,
@@ -31,7 +32,6 @@ from tools.wire_messages import (
 
 LATER = "2026-03-15T09:26:53.589Z"
 OTHER_BODY = "00" * 32
-ED25519_ORDER = (1 << 252) + 27742317777372353535851937790883648493
 BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
 from config_daemon.cli.printing import quoted
 from config_daemon.cli.session import Session
-from config_daemon.errors import ConfigDaemonError, NotFound, UsageError
+from config_daemon.errors import ConfigDaemonError, ErrorContext, InvalidConfig, NotFound
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from config_daemon.catalog.definition import Definition
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -63,6 +64,8 @@ class Key(click.ParamType):
 def _offer(
     ctx: click.Context, incomplete: str, words: Callable[[Session], Mapping[str, str]]
 ) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
     try:
         found = words(ctx.find_object(Session) or Session())
     except (ConfigDaemonError, OSError):
@@ -111,22 +114,16 @@ def definition_of(session: Session, service: str) -> Definition:
     return definition
 
 
-def unknown_keys(definition: Definition, keys: Iterable[str]) -> list[NotFound]:
-    """Return an error for each key that the service does not have."""
-    return [_unknown_key(definition, key) for key in keys if not has_key(definition, key)]
-
-
 def has_key(definition: Definition, key: str) -> bool:
-    """Tell whether a key is one of the service's, leads to one, or lies in an object whose members are free."""
+    """Tell whether a key is one of the service's, leads to one, or lies where members are free."""
     known = definition.fields
     if key in known or any(name.startswith(f"{key}.") for name in known):
         return True
-    above = key.rpartition(".")[0]
-    while above:
-        if above in known:
-            return known[above].type == "object"
-        above = above.rpartition(".")[0]
-    return False
+    try:
+        definition.coerce(key, "null")
+    except InvalidConfig as error:
+        return error.contexts[0].error_code != "UNKNOWN_KEY"
+    return True
 
 
 def check_keys(definition: Definition, keys: Iterable[str]) -> None:
@@ -134,30 +131,17 @@ def check_keys(definition: Definition, keys: Iterable[str]) -> None:
 
     Raises: NotFound with the keys that were probably meant.
     """
-    unknown = unknown_keys(definition, keys)
-    if len(unknown) == 1:
-        raise unknown[0]
-    if unknown:
-        raise NotFound(
-            f"{definition.service} has no {len(unknown)} of these keys",
-            contexts=[context for error in unknown for context in error.contexts],
-        )
+    unknown = [_unknown_key(definition, key) for key in keys if not has_key(definition, key)]
+    if not unknown:
+        return
+    headline = unknown[0].message if len(unknown) == 1 else f"{definition.service} lacks {len(unknown)} of these keys"
+    raise NotFound(headline, suggestion=unknown[0].suggestion, contexts=unknown)
 
 
-def check_text(name: str, text: str) -> None:
-    """Refuse an argument that is no Unicode text.
-
-    Raises: UsageError.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(f"{name} is no text in UTF-8", suggestion="Write it in UTF-8.") from error
-
-
-def _unknown_key(definition: Definition, key: str) -> NotFound:
-    from config_daemon.catalog.complaints import nearest
+def _unknown_key(definition: Definition, key: str) -> ErrorContext:
+    from config_daemon.catalog.complaints import nearest, printable
 
     meant = nearest(key, definition.fields)
     hint = f"Did you mean '{meant}'?" if meant else f"Its keys: {', '.join(list(definition.fields)[:20])}."
-    return NotFound(f"{definition.service} has no key {quoted(key)}", suggestion=hint)
+    message = f"{definition.service} has no key {quoted(key)}"
+    return ErrorContext("not_found", "UNKNOWN_KEY", message, hint, failed_field=printable(key[:200]))

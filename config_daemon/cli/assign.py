@@ -1,87 +1,83 @@
 """Assignments on the command line: `KEY=VALUE`, `KEY:=JSON`, `KEY=@FILE`.
 
 Laws: a value is read by its field's type (a string letter by letter, all else as JSON); every bad
-assignment of a call is told at once.
+assignment of a call is told at once; nothing is altered in silence.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
-from config_daemon.catalog.definition import Definition
-from config_daemon.errors import ErrorContext, InvalidConfig, NotFound, UsageError
+from config_daemon.cli.arguments import check_keys
+from config_daemon.cli.printing import quoted
+from config_daemon.errors import ErrorContext, InvalidConfig, UsageError
 from config_daemon.wire import values as portable
 
+if TYPE_CHECKING:
+    from config_daemon.catalog.definition import Definition
 
-def assignments(definition: Definition, words: Iterable[str]) -> dict[str, Any]:
-    """Return the values by dotted key.
+MAX_VALUE_BYTES = 1 << 20  # no message is longer
+_FORMS = "Write KEY=VALUE, KEY:=JSON or KEY=@FILE (KEY:='\"@text\"' for text that begins with @)."
 
-    Raises: UsageError for a word that assigns nothing; NotFound for an unknown key; InvalidConfig.
+
+def assignments(definition: Definition, words: Iterable[str]) -> tuple[dict[str, Any], list[ErrorContext]]:
+    """Return the values by dotted key, and what is wrong with the others.
+
+    Raises: UsageError for a word that assigns nothing or a file that cannot be read; NotFound for
+    unknown keys.
     """
+    texts = _taken_apart(words)
+    check_keys(definition, texts)
     found: dict[str, Any] = {}
     problems: list[ErrorContext] = []
+    for key, (text, literal) in texts.items():
+        try:
+            found[key] = _literal(key, text) if literal else definition.coerce(key, text)
+        except InvalidConfig as error:
+            problems.extend(error.contexts)
+    return found, problems
+
+
+def _taken_apart(words: Iterable[str]) -> dict[str, tuple[str, bool]]:
+    texts: dict[str, tuple[str, bool]] = {}
     for word in words:
         key, separator, text = word.partition("=")
         if not separator or not key.strip(":"):
-            raise UsageError(
-                f"{word!r} assigns nothing", suggestion="Write KEY=VALUE, KEY:=JSON or KEY=@FILE."
-            )
+            raise UsageError(f"{quoted(word)} assigns nothing", suggestion=_FORMS)
         literal = key.endswith(":")
         key = key.removesuffix(":")
-        check_key(definition, key)
-        try:
-            found[key] = _value(definition, key, _text(text), literal)
-        except InvalidConfig as error:
-            problems.extend(error.contexts)
-    if problems:
-        headline = (
-            problems[0].message
-            if len(problems) == 1
-            else f"{len(problems)} values are not valid; nothing was stored"
-        )
-        raise InvalidConfig(headline, contexts=problems)
-    return found
+        if key in texts:
+            raise UsageError(f"{quoted(key)} is assigned twice", suggestion="Assign each key once.")
+        texts[key] = (_content(text[1:]) if text.startswith("@") else text, literal)
+    _refuse_overlaps(texts)
+    return texts
 
 
-def check_key(definition: Definition, key: str) -> None:
-    """Refuse a key that the service does not have.
-
-    Raises: NotFound with the key that was probably meant.
-    """
-    known = definition.fields
-    if key in known or any(key.startswith(f"{name}.") and known[name].type == "object" for name in known):
-        return
-    if any(name.startswith(f"{key}.") for name in known):
-        return
-    near = difflib.get_close_matches(key, known, 1)
-    raise NotFound(
-        f"{definition.service} has no key {key!r}",
-        suggestion=f"Did you mean {near[0]!r}?" if near else f"Its keys: {', '.join(list(known)[:20])}.",
-    )
+def _refuse_overlaps(texts: Mapping[str, Any]) -> None:
+    for key in texts:
+        above = key.rpartition(".")[0]
+        while above:
+            if above in texts:
+                raise UsageError(
+                    f"{quoted(above)} and {quoted(key)} in it are both assigned",
+                    suggestion="Assign the whole object, or members of it.",
+                )
+            above = above.rpartition(".")[0]
 
 
-def _text(text: str) -> str:
-    if not text.startswith("@"):
-        return text
-    try:
-        return Path(text[1:]).read_text().removesuffix("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"{text[1:]} cannot be read: {error}", suggestion="Name a readable text file after '@'."
-        ) from error
+def _content(name: str) -> str:
+    from config_daemon.cli.documents import read_text
+
+    return read_text(name, MAX_VALUE_BYTES).removesuffix("\n")
 
 
-def _value(definition: Definition, key: str, text: str, literal: bool) -> Any:
-    if key in definition.fields and not literal:
-        return definition.coerce(key, text)
+def _literal(key: str, text: str) -> Any:
     try:
         return portable.parse(text)
     except portable.BadJson as error:
         context = ErrorContext(
-            "type_error", "BAD_JSON", f"{key}: {text[:60]!r} is not JSON: {error}",
+            "type_error", "BAD_JSON", f"{key}: {quoted(text)} is not JSON: {str(error)[:200]}",
             'Quote strings for JSON: KEY:=\'"text"\'.', failed_field=key, expected_type="JSON",
         )  # fmt: skip
         raise InvalidConfig(context.message, contexts=[context]) from error

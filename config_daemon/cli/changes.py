@@ -1,33 +1,17 @@
-"""Commit one change from the command line and show what it did."""
+"""Commit changes from the command line and show what they did."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import click
+from config_daemon.cli.printing import change_line
 
-from config_daemon.catalog.definition import Definition
-from config_daemon.cli.session import Session
-from config_daemon.errors import NotFound
-from config_daemon.store.ports import Edit, Written
+if TYPE_CHECKING:
+    from config_daemon.cli.session import Session
+    from config_daemon.store.ports import Written
 
-
-def definition_of(session: Session, service: str) -> Definition:
-    """Return a service's definition.
-
-    Raises: NotFound with the name that was probably meant.
-    """
-    definition = session.catalog.get(service)
-    if definition is None:
-        meant = session.catalog.suggest(service)
-        raise NotFound(
-            f"there is no service {service!r}",
-            suggestion=f"Did you mean {meant!r}?"
-            if meant
-            else f"Defined are: {', '.join(session.catalog.names()[:20])}.",
-        )
-    return definition
+Difference = Mapping[str, tuple[str | None, str | None]]
 
 
 def commit_one(
@@ -37,36 +21,52 @@ def commit_one(
     expect_version: int | None,
     reason: str | None,
     dry_run: bool,
-    adopt: bool = False,
 ) -> None:
     """Commit a change of one service and print what was written.
 
     Raises: what `SqliteWriter.commit` raises.
     """
+    from config_daemon.store.ports import Edit
+
     edit = Edit(service, change, expect_version)
-    written = session.writer().commit([edit], by=session.actor, reason=reason, dry_run=dry_run, adopt=adopt)
+    written = session.writer().commit([edit], by=session.actor, reason=reason, dry_run=dry_run)
     show_written(session, written, dry_run)
 
 
-def show_written(session: Session, written: list[Written], dry_run: bool) -> None:
-    """Print what a commit did, and say when nobody is there to publish it."""
+def show_written(session: Session, written: Sequence[Written], dry_run: bool, many: bool = False) -> None:
+    """Print what a commit did, and say when nobody is there to publish it; `many` prints a JSON list."""
     data = [
         {
             "service": one.service,
             "config_version": one.version,
             "deleted": one.deleted,
-            "stored": bool(one.changed) and not dry_run,
-            "changed": {key: {"before": old, "after": new} for key, (old, new) in one.changed.items()},
+            "stored": one.stored and not dry_run,
+            "changed": as_json(one.changed),
         }
         for one in written
     ]
-    session.show(data[0] if len(data) == 1 else data, lambda: "\n".join(_lines(w, dry_run) for w in written))
+    session.show(data if many else data[0], lambda: "\n".join(_lines(w, dry_run) for w in written) or None)
     if not session.daemon_alive and not dry_run:
         session.say("note: no daemon is running; this is published when one starts")
 
 
+def as_json(difference: Difference) -> dict[str, dict[str, str | None]]:
+    """Return a difference as `--json` prints it: JSON text before and after, null where absent."""
+    return {key: {"before": before, "after": after} for key, (before, after) in difference.items()}
+
+
+def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[str | None, str | None]]:
+    """Return how two sets of values differ, as JSON text by dotted key, None where absent."""
+    from config_daemon.core.resolve import leaves
+    from config_daemon.wire.sealing import canonical
+
+    old, new = ({key: canonical(value).decode() for key, value in leaves(side).items()} for side in (before, after))
+    keys = sorted(old.keys() | new.keys())
+    return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
+
+
 def _lines(written: Written, dry_run: bool) -> str:
-    if not written.changed:
+    if not written.stored:
         return f"{written.service} is already so, at version {written.version}"
     head = (
         f"{written.service} would be at version {written.version}"
@@ -75,9 +75,4 @@ def _lines(written: Written, dry_run: bool) -> str:
     )
     if written.deleted:
         head = f"{written.service} {'would be' if dry_run else 'is'} deleted, at version {written.version}"
-    return "\n".join([head, *(_line(key, old, new) for key, (old, new) in written.changed.items())])
-
-
-def _line(key: str, old: str | None, new: str | None) -> str:
-    absent = click.style("unset", dim=True)
-    return f"  {key}: {absent if old is None else old} → {absent if new is None else new}"
+    return "\n".join([head, *(change_line(key, old, new) for key, (old, new) in written.changed.items())])

@@ -93,12 +93,17 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a commit did to one service; `changed` maps keys to their JSON text (before, after), None: absent."""
+    """What a commit did to one service; `changed` maps keys to their JSON text (before, after), None: absent.
+
+    `stored` is false where everything was so already; without a changed key it can be true, for a service
+    that was made without values or a row that was adopted.
+    """
 
     service: str
     version: int
     changed: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
     deleted: bool = False
+    stored: bool = field(default=True, compare=False)
 
 
 class Writer(Protocol):

@@ -81,7 +81,9 @@ class StoreReports:
     def rows(self) -> dict[str, Found]:
         """Return what is stored of all services, by name in order."""
         with self._snapshot() as db:
-            statement = "SELECT service FROM service_configs UNION SELECT service FROM deleted_services ORDER BY 1"
+            statement = (
+                "SELECT service FROM service_configs UNION SELECT service FROM deleted_services ORDER BY 1"
+            )
             names = [name for (name,) in rows(db, statement)]
             epoch = _epoch(db)
             found: dict[str, Found] = {}

@@ -39,8 +39,8 @@ _INSERT = (
     " row_seal_key_id, service) VALUES (?,?,?,?,?,?,?,?)"
 )
 _UPDATE = (
-    "UPDATE service_configs SET config_json=?, version=?, config_epoch=?, updated_at=?, updated_by=?, row_seal=?,"
-    f" row_seal_key_id=? WHERE service=? AND {VERSION}=?"  # noqa: S608 - a constant
+    "UPDATE service_configs SET config_json=?, version=?, config_epoch=?, updated_at=?, updated_by=?, row_seal=?,"  # noqa: S608
+    f" row_seal_key_id=? WHERE service=? AND {VERSION}=?"
 )
 _BURY = (  # REPLACE: a tombstone that somebody put beside the row must not keep the service alive
     "INSERT OR REPLACE INTO deleted_services(service, version, config_epoch, deleted_at, deleted_by, row_seal,"
@@ -89,7 +89,7 @@ class Transaction:
         self._chain: str = first(
             connection, "SELECT chain FROM config_history ORDER BY id DESC LIMIT 1", FIRST_CHAIN
         )
-        if not self._epoch or not _CHAIN.fullmatch(self._chain):
+        if not self._epoch or not _CHAIN.fullmatch(str(self._chain)):
             raise StoreCorrupted(
                 f"the database's {'history' if self._epoch else 'epoch'} is damaged",
                 suggestion="Restore the database from a backup; nothing is written on top of this one.",
@@ -185,7 +185,7 @@ class Transaction:
         self, service: str, stored: Stored, new: dict[str, Any] | None, changed: dict[str, Change]
     ) -> Written:
         if new is not None and stored.kind == "row" and not changed and not self._adopt:
-            return Written(service, stored.version)
+            return Written(service, stored.version, stored=False)
         version = stored.last + 1
         if new is None:
             self._delete(service, version)

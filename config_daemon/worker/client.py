@@ -59,10 +59,9 @@ class Subscriber:
         delay = RETRY_FIRST_SECONDS
         while not self._stopping:
             began = time.monotonic()
-            try:
-                self._session()
-            except (OSError, ValueError) as error:
-                self._note(f"no connection to {self._link.address}: {error}")
+            trouble = self._session()
+            if trouble is not None:
+                self._note(trouble)
             if time.monotonic() - began > RETRY_LAST_SECONDS:
                 delay = RETRY_FIRST_SECONDS
             self._pause(delay * (0.5 + random.random()))  # noqa: S311 - spreads load, guards nothing
@@ -72,27 +71,44 @@ class Subscriber:
         """Have `run` return soon; may be called from a signal handler or another thread."""
         self._stopping = True
 
-    def _session(self) -> None:
-        """Live through one connection.
-
-        Raises: OSError when it cannot be made.
-        """
-        client = self._client()
+    def _session(self) -> str | None:
+        """Live through one connection; return what ended it, None when we did."""
         self._accepted = False
+        try:
+            client = self._connect()
+        except Exception as error:  # noqa: BLE001 - paho raises whatever the other side's bytes provoke
+            return f"no connection to {self._link.address}: {error}"
+        until = time.monotonic() + CONNACK_SECONDS
+        while not self._stopping:
+            trouble = self._turn(client)
+            # what arrived is handled first: the program's own troubles are none of the connection's
+            taken = self._handle_inbound()
+            if trouble is not None:
+                return trouble
+            if not self._accepted and time.monotonic() > until:
+                return f"no connection to {self._link.address}: it accepts connections but does not answer"
+            if not taken:
+                break
+        client.disconnect()
+        return None
+
+    def _connect(self) -> Client:
+        client = self._client()
         client.connect(self._link.address.host, self._link.address.port, keepalive=KEEPALIVE_SECONDS)
         connection: Any = client.socket()
         if isinstance(connection, socket.socket):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        until = time.monotonic() + CONNACK_SECONDS
-        while not self._stopping:
-            if client.loop(TURN_SECONDS) != MQTTErrorCode.MQTT_ERR_SUCCESS:
-                self._note(f"the connection to {self._link.address} broke")
-                return
-            if not self._accepted and time.monotonic() > until:
-                raise TimeoutError("the broker accepts connections but does not answer")
-            if not self._handle_inbound():
-                break
-        client.disconnect()
+        return client
+
+    def _turn(self, client: Client) -> str | None:
+        """Wait for packets and read them; return why there is no connection any more."""
+        detail = ""
+        try:
+            if client.loop(TURN_SECONDS) == MQTTErrorCode.MQTT_ERR_SUCCESS:
+                return None
+        except Exception as error:  # noqa: BLE001 - as above
+            detail = f": {error}"
+        return f"the connection to {self._link.address} broke{detail}"
 
     def _handle_inbound(self) -> bool:
         inbound, self._inbound = self._inbound, []
@@ -117,6 +133,7 @@ class Subscriber:
         if address.transport == "websockets":
             client.ws_set_options(path=address.path)
         client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         return client
 
@@ -126,6 +143,11 @@ class Subscriber:
             return
         self._accepted = True
         client.subscribe([(one, 1) for one in self._filters])
+
+    def _on_subscribe(self, _client: Client, _data: Any, _mid: int, reasons: Any, _properties: Any) -> None:
+        for one, reason in zip(self._filters, reasons, strict=False):
+            if reason.is_failure:
+                self._note(f"{self._link.address} refused the subscription to {one}: {reason}")
 
     def _on_message(self, _client: Client, _data: Any, message: Any) -> None:
         self._inbound.append((message.topic, message.payload))

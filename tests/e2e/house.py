@@ -13,8 +13,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from config_daemon.catalog.catalog import Catalog
+from config_daemon.store.files import Files
 from config_daemon.store.ground import load_ground
+from config_daemon.store.ports import Edit
+from config_daemon.store.writer import SqliteWriter
 from config_daemon.wire.keys import public_key_pem
+from config_daemon.wire.messages import timestamp
 
 T = TypeVar("T")
 SECONDS = 15.0
@@ -110,8 +115,8 @@ class House:
         assert code == 0, error
 
     @property
-    def files(self) -> Any:
-        return self.ground.files
+    def files(self) -> Files:
+        return Files.below(self.folder)
 
     @property
     def ground(self) -> Any:
@@ -121,7 +126,9 @@ class House:
     def public_key(self) -> str:
         return public_key_pem(self.ground.keys.public_key())
 
-    def cli(self, *arguments: str, environment: dict[str, str] | None = None, text: str = "") -> tuple[int, str, str]:
+    def cli(
+        self, *arguments: str, environment: dict[str, str] | None = None, text: str = ""
+    ) -> tuple[int, str, str]:
         """Run one command; return exit code, stdout, stderr."""
         done = subprocess.run(
             [sys.executable, "-m", "config_daemon.cli.main", *arguments, "--data", str(self.folder)],
@@ -129,11 +136,17 @@ class House:
         )  # fmt: skip
         return done.returncode, done.stdout, done.stderr
 
-    def set(self, *arguments: str) -> int:
-        """Set values of a service; return the new version."""
-        code, out, error = self.cli("set", *arguments, "--json")
-        assert code == 0, error
-        return int(json.loads(out)["config_version"])
+    def set(self, service: str, **values: Any) -> int:
+        """Set values of a service as the CLI does, within this process; return the new version."""
+        ground = self.ground
+        writer = SqliteWriter(
+            ground.files.database, ground.keys.row_sealer(), Catalog.load(ground.files.schemas),
+            lock=ground.files.store_lock, now=lambda: timestamp(time.time_ns() // 1_000_000),
+        )  # fmt: skip
+        try:
+            return writer.commit([Edit(service, lambda stored: {**stored, **values})], by="test")[0].version
+        finally:
+            writer.close()
 
     def daemon(self, failpoint: str = "", **environment: str) -> Process:
         """Start the daemon."""
@@ -144,7 +157,9 @@ class House:
         self._processes.append(process)
         return process
 
-    def worker(self, name: str = "demo", service: str = "stt-worker", failpoint: str = "", url: str = "") -> Worker:
+    def worker(
+        self, name: str = "demo", service: str = "stt-worker", failpoint: str = "", url: str = ""
+    ) -> Worker:
         """Start a demo worker."""
         process = Worker(
             [sys.executable, "-m", "config_daemon.cli.demo_worker"],

@@ -166,9 +166,13 @@ class Store:
         return dict(self.sql("SELECT key, value_json FROM config_items WHERE service = ?", (service,)))
 
     def content(self) -> dict[str, list[Any]]:
-        """Return every row of every table."""
-        tables = self.sql("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
-        return {name: self.sql(f"SELECT * FROM {name} ORDER BY rowid") for (name,) in tables}  # noqa: S608
+        """Return every value of every table, also of those that hold bytes which are no text."""
+        columns: dict[str, list[str]] = {}
+        for table, column in self.sql(
+            "SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'"
+        ):
+            columns.setdefault(table, []).append(f'typeof("{column}"), hex("{column}")')
+        return {table: self.sql(f"SELECT {','.join(c)} FROM {table} ORDER BY rowid") for table, c in columns.items()}  # noqa: S608
 
     def close(self) -> None:
         for each in self._open:

@@ -38,11 +38,7 @@ def test_an_address_is_read_as_it_is_meant(url: str, expected: BrokerAddress) ->
 
 @given(st.text(min_size=1), st.text(min_size=1))
 def test_any_user_and_password_pass_when_encoded(user: str, password: str) -> None:
-    try:
-        url = f"mqtt://{quote(user, safe='')}:{quote(password, safe='')}@broker"
-    except UnicodeEncodeError:  # a lone surrogate has no encoding
-        return
-    address = BrokerAddress.parse(url)
+    address = BrokerAddress.parse(f"mqtt://{quote(user, safe='')}:{quote(password, safe='')}@broker")
     assert (address.username, address.password, address.host) == (user, password, "broker")
 
 
@@ -103,10 +99,7 @@ def everything_said_about(url: str) -> str:
     except SettingsError as error:
         chain = [error, error.__cause__, error.__context__]
         shown = "".join(repr(link) + str(link) for link in chain)
-        lines = [
-            line for line in traceback.format_exception(error) if "hunter2" not in url or url not in line
-        ]
-        return shown + error.suggestion + str(error.contexts) + "".join(lines)
+        return shown + error.suggestion + str(error.contexts) + "".join(traceback.format_exception(error))
     return f"{address} {address!r} {[address]}"
 
 

@@ -6,6 +6,7 @@ import json
 import math
 from base64 import b64decode, b64encode
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -106,7 +107,7 @@ def test_an_empty_payload_is_wiped_and_the_size_limit_is_exact() -> None:
         b"\xef\xbb\xbf" + RAW,
         b"[" + RAW[1:],
         RAW[:-1] + b"]",
-        RAW[:-2] + b"' }"[:2],
+        RAW[:-2] + b"'}",
         RAW.replace(b'"signature"', b'"Signature"'),
         RAW.replace(b',"signature":', b', "signature":'),
         RAW.replace(b'"signature":', b'"signature": '),
@@ -141,7 +142,8 @@ def test_one_signature_has_one_spelling() -> None:
     sealed = seal_hmac(BODY, "marks", HMAC_KEY)
     digit = ALPHABET.index(sealed[-4])
     twins = [sealed[:-4] + ALPHABET[twin : twin + 1] + sealed[-3:] for twin in range(digit + 1, digit + 4)]
-    assert {refusal(lambda: unseal_hmac(twin, "marks", [HMAC_KEY])) for twin in twins} == {(2, "bad-tail")}
+    refused = {refusal(partial(unseal_hmac, twin, "marks", [HMAC_KEY])) for twin in twins}
+    assert refused == {(2, "bad-tail")}
 
 
 def test_the_signature_covers_every_byte_and_the_type() -> None:
@@ -191,5 +193,5 @@ def test_canonical_bytes_are_compact_sorted_by_code_point_and_not_escaped() -> N
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, "\ud800", {"\udfff": 1}])
 def test_what_is_no_json_cannot_be_serialised(value: Any) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - ValueError is the promise
+    with pytest.raises(ValueError):
         canonical({"a": value})

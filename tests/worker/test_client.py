@@ -219,8 +219,8 @@ def test_it_speaks_websockets(broker_factory: BrokerFactory, raw_client: ClientF
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     broker = broker_factory(extra_conf=f"listener {port} 127.0.0.1\nprotocol websockets")
-    raw_client(broker).publish("t/a", b"1" * 70_000, retain=True)
+    raw_client(broker).publish("t/a", b"1" * 1000, retain=True)
     with Following(f"ws://127.0.0.1:{port}") as following:
-        assert following.next() == ("t/a", b"1" * 70_000)
+        assert following.next() == ("t/a", b"1" * 1000)
         raw_client(broker).publish("t/a", b"2")
         assert following.next() == ("t/a", b"2")

@@ -178,7 +178,7 @@ class WorkerLives(RuleBasedStateMachine):
             self.settled = (0, 0)
         started = [(r.generation, r.sequence) for r in self.edge.reports if r.state == "applied"]
         self.runs = started[-1] if started else (0, 0)
-        assert self.runs >= self.settled  # type: ignore[operator]
+        assert self.runs >= self.settled
 
     def live_or_die(self, values: Any) -> None:
         if "deadly" in values and not self.mended:

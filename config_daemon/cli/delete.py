@@ -1,0 +1,48 @@
+"""`delete`: withdraw a service's config."""
+
+from __future__ import annotations
+
+import click
+
+from config_daemon.cli.arguments import service_argument, write_options, yes_option
+from config_daemon.cli.session import Session, standard
+
+
+@click.command()
+@service_argument
+@write_options
+@yes_option
+@standard
+@click.pass_obj
+def command(
+    session: Session, service: str, expect_version: int | None, reason: str | None, dry_run: bool, yes: bool
+) -> None:
+    """Delete a service's config. Its workers are told, keep what they run, and history keeps the values.
+
+    \b
+    config-daemon delete tts-worker --reason "replaced by the cloud"
+    config-daemon rollback tts-worker --to 4        (brings it back)
+    """
+    from config_daemon.cli.changes import commit_one
+    from config_daemon.core.resolve import leaves
+    from config_daemon.errors import NotFound
+    from config_daemon.store.ports import Row, Tombstone
+    from config_daemon.store.transaction import parse_stored
+
+    row = session.reports.row(service)
+    if isinstance(row, Tombstone):
+        raise NotFound(
+            f"{service} is deleted already, at version {row.version}",
+            suggestion=f"`config-daemon rollback {service} --to N` brings it back.",
+        )
+    if isinstance(row, Row):
+        count = len(leaves(parse_stored(service, row.text)))
+        if not dry_run:
+            session.confirm(f"Delete {service}, version {row.version}, with {count} set values?", yes)
+    elif row is None and not session.reports.history(service, limit=1):
+        raise NotFound(
+            f"{service} has no config", suggestion="Run `config-daemon services` to see what there is."
+        )
+    elif not dry_run:
+        session.confirm(f"Withdraw {service}, whose row somebody altered or removed?", yes)
+    commit_one(session, service, lambda _stored: None, expect_version, reason, dry_run)

@@ -1,0 +1,300 @@
+"""A hundred thousand ways to tamper with sealed messages, and none of them is believed.
+
+Every mutant must be refused by step 3, so before anything of it is parsed; the untouched message is
+judged again and again in the same loop, so that a reader which refuses everything does not pass.
+Run with `-s` to see what was tried: class, count, refusals, seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import random
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from config_daemon.errors import RejectedUpdate
+from config_daemon.wire.sealing import TAIL_BYTES, canonical, media_type, pae, seal_hmac
+from config_daemon.wire.topics import Topics
+from config_daemon.worker.trust import Belief, Trust
+from tools.wire_messages import ED25519_ORDER, HEALTH, KEYS, TOPIC, numbered, sealed, update, with_signature
+
+SEED = 20260314
+PART = 5_000
+CONTROL_EVERY = 50
+
+ALPHA = KEYS["alpha"]
+TRUST = Trust([ALPHA.verify_key], ["stt-worker"], Topics())
+TEXTS = canonical({"ä": "Grüße 🎙", "imitation": ',"config_epoch":"', "list": [1, 2.5, None, {"a": []}]})
+GOOD = [
+    sealed(),
+    numbered(2000),
+    numbered(2000, config_version=8),
+    sealed(update(b"{}", deleted=True)),
+    sealed(update(TEXTS, expires_at="2026-03-15T09:26:53.589Z", future=[1, "x"])),
+]
+Mutants = Callable[[random.Random], Iterator[bytes]]
+
+
+def bit_flips(rng: random.Random) -> Iterator[bytes]:
+    """One to eight bits anywhere."""
+    while True:
+        raw = bytearray(rng.choice(GOOD))
+        for bit in rng.sample(range(8 * len(raw)), rng.choice((1, 1, 1, 2, 8))):
+            raw[bit // 8] ^= 1 << bit % 8
+        yield bytes(raw)
+
+
+def every_bit(rng: random.Random) -> Iterator[bytes]:
+    """Each bit of one message, alone and in turn; then of the next."""
+    for raw in GOOD:
+        whole = int.from_bytes(raw, "big")
+        for bit in range(8 * len(raw)):
+            yield (whole ^ 1 << bit).to_bytes(len(raw), "big")
+
+
+def byte_edits(rng: random.Random) -> Iterator[bytes]:
+    """Bytes replaced, inserted, removed, doubled or swapped; messages cut, extended or repeated."""
+    while True:
+        raw = rng.choice(GOOD)
+        a, b = sorted(rng.sample(range(len(raw)), 2))
+        some = rng.randbytes(rng.choice((1, 1, 2, 16)))
+        yield rng.choice(
+            (
+                raw[:a] + some + raw[a + len(some) :],
+                raw[:a] + some + raw[a:],
+                raw[:a] + raw[b:],
+                raw[:b] + raw[a:],
+                raw[:a] + raw[b : b + 1] + raw[a + 1 : b] + raw[a : a + 1] + raw[b + 1 :],
+                raw[a:],
+                raw[:b],
+                raw + some,
+                some + raw,
+                raw + raw,
+                raw[:-TAIL_BYTES] + raw[-TAIL_BYTES:] * 2,
+            )
+        )
+
+
+def splices(rng: random.Random) -> Iterator[bytes]:
+    """Pieces of two or three good messages, cut at the same place or anywhere."""
+    while True:
+        first, second, third = (rng.choice(GOOD) for _ in range(3))
+        a = rng.randrange(len(first))
+        b = a if rng.random() < 0.5 else rng.randrange(len(second))
+        tail = rng.choice((second, third))[-TAIL_BYTES:]
+        yield rng.choice(
+            (
+                first[:a] + second[b:],
+                first[:a] + second[b:-TAIL_BYTES] + tail,
+                first[:-TAIL_BYTES] + tail,
+                first[:-1] + b"," + second[1:],
+            )
+        )
+
+
+def json_edits(rng: random.Random) -> Iterator[bytes]:
+    """The message as JSON with members changed, added, removed; checksum mended; the old tail behind it."""
+    while True:
+        raw = rng.choice(GOOD)
+        members = json.loads(raw)
+        del members["signature"]
+        name = rng.choice(list(members))
+        value = members[name]
+        if name == "config":
+            members[name] = rng.choice(({}, {**value, "threads": rng.random()}, {**value, "new": None}))
+        elif isinstance(value, int):
+            members[name] = value + rng.choice((-1, 1, 1000))
+        else:
+            members[name] = rng.choice((None, [value], f"{value}0", rng.choice(list(members.values()))))
+        if rng.random() < 0.2:
+            del members[name]
+        if rng.random() < 0.2:
+            members[rng.choice(("zone", "alg", "key", "deleted"))] = rng.choice((True, "none", 0))
+        body = canonical(members)
+        if rng.random() < 0.5 and "config" in members and "checksum" in members:
+            digest = hashlib.sha256(canonical(members["config"])).hexdigest()
+            body = canonical({**members, "checksum": digest})
+        yield body[:-1] + raw[-TAIL_BYTES:]
+
+
+def duplicate_keys(rng: random.Random) -> Iterator[bytes]:
+    """A member a second time, before or after the first, with its own value or another."""
+    while True:
+        raw = rng.choice(GOOD)
+        members = json.loads(raw)
+        name = rng.choice(list(members))
+        value = rng.choice((members[name], None, 1, {}, rng.choice(list(members.values()))))
+        key = canonical(name) if rng.random() < 0.7 else b'"\\u%04x%s"' % (ord(name[0]), name[1:].encode())
+        again = key + b":" + canonical(value)
+        comma = rng.choice([place for place, byte in enumerate(raw) if byte == ord(",")])
+        yield rng.choice(
+            (
+                b"{" + again + b"," + raw[1:],
+                raw[:comma] + b"," + again + raw[comma:],
+                raw[:-TAIL_BYTES] + b"," + again + raw[-TAIL_BYTES:],
+                raw[:-1] + b"," + again + b"}",
+            )
+        )
+
+
+def white_space(rng: random.Random) -> Iterator[bytes]:
+    """White space that means nothing to JSON, between tokens and around the message."""
+    while True:
+        raw = rng.choice(GOOD)
+        for _ in range(rng.choice((1, 1, 2, 5))):
+            place = rng.choice([at for at, byte in enumerate(raw) if byte in b'{}[],:"'])
+            space = rng.choice((b" ", b"\t", b"\n", b"\r\n", b"  "))
+            raw = raw[: place + rng.choice((0, 1))] + space + raw[place + rng.choice((0, 1)) :]
+        yield raw
+
+
+def rewritten(rng: random.Random) -> Iterator[bytes]:
+    """The same values as another program would write them: order, spaces, escapes, numbers."""
+    while True:
+        members = list(json.loads(rng.choice(GOOD)).items())
+        if rng.random() < 0.7:
+            rng.shuffle(members)
+        yield json.dumps(
+            dict(members),
+            indent=rng.choice((None, 0, 2)),
+            ensure_ascii=rng.random() < 0.5,
+            separators=rng.choice((None, (", ", ": "), (",", ": "))),
+        ).encode()
+
+
+def base64_variants(rng: random.Random) -> Iterator[bytes]:
+    """The signature spelled, padded or cut in another way, and bytes close to it."""
+    digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    while True:
+        raw = rng.choice(GOOD)
+        head, base64, end = raw[:-90], raw[-90:-2], raw[-2:]
+        place = rng.randrange(86)
+        twin = digits[digits.index(base64[85]) ^ rng.randrange(1, 16)]
+        yield (
+            head
+            + rng.choice(
+                (
+                    base64[:85] + bytes([twin]) + b"==",
+                    base64[:place] + bytes([rng.choice(digits)]) + base64[place + 1 :],
+                    base64[:place] + bytes([rng.choice(b"-_=\n \\%,.")]) + base64[place + 1 :],
+                    base64[:place] + rng.choice((b"\n", b"=", b" ", b"\\n")) + base64[place:],
+                    base64.rstrip(b"=") + rng.choice((b"", b"=", b"===", b"AA", b"A=")),
+                    base64[:place] + base64[place:].swapcase(),
+                    base64.translate(bytes.maketrans(b"+/", b"-_")) + rng.choice((b"", b"\n")),
+                    b64encode(rng.randbytes(rng.choice((0, 32, 63, 64, 65, 66)))),
+                    base64[place:] + base64[:place],
+                )
+            )
+            + end
+        )
+
+
+def other_signatures(rng: random.Random) -> Iterator[bytes]:
+    """The right key over other bytes or types, other keys over the right ones, and twisted scalars."""
+    body, kind = update(), media_type("config-update")
+    right = ALPHA.sign(pae(kind, body)).signature
+    scalar = int.from_bytes(right[32:], "little")
+    while True:
+        some = rng.randbytes(rng.choice((1, 8, 32)))
+        stranger = KEYS[rng.choice(("beta", "gamma"))]
+        twisted = (scalar + rng.choice((1, 2, 3, 8, 15)) * ED25519_ORDER) % (1 << 256)
+        make = rng.choice(
+            (
+                lambda: ALPHA.sign(body + some).signature,  # noqa: B023 - called at once
+                lambda: ALPHA.sign(pae(kind + some, body)).signature,  # noqa: B023
+                lambda: ALPHA.sign(pae(kind, some + body)).signature,  # noqa: B023
+                lambda: ALPHA.sign(pae(body, kind) + some).signature,  # noqa: B023
+                lambda: ALPHA.sign(hashlib.sha512(pae(kind, body) + some).digest()).signature,  # noqa: B023
+                lambda: stranger.sign(pae(kind, body)).signature[:32] + right[32:],  # noqa: B023
+                lambda: right[:32] + stranger.sign(pae(kind, body + some)).signature[32:],  # noqa: B023
+                lambda: right[:32] + twisted.to_bytes(32, "little"),  # noqa: B023
+                lambda: some.ljust(32, b"\0") + right[32:],  # noqa: B023
+                lambda: hmac.digest(some, pae(kind, body), "sha512"),  # noqa: B023
+            )
+        )
+        yield with_signature(make())
+
+
+def other_types(rng: random.Random) -> Iterator[bytes]:
+    """Whole messages of other types, well sealed by the trusted key, and files under their HMAC."""
+    names = (
+        "health",
+        "keyring",
+        "beacon",
+        "dry-run",
+        "status",
+        "marks",
+        "lkg",
+        "convergence",
+        "",
+        "config-updates",
+    )
+    while True:
+        number = rng.randrange(1, 1 << 53)
+        body = rng.choice((update(sequence=number), canonical({**HEALTH, "sequence": number})))
+        key = rng.choice((bytes(ALPHA), bytes(ALPHA.verify_key), rng.randbytes(32)))
+        yield rng.choice(
+            (
+                sealed(body, as_type=rng.choice(names)),
+                sealed(body, as_type=rng.choice(names)),
+                sealed(body, by=rng.choice(("beta", "gamma"))),
+                seal_hmac(body, rng.choice((*names, "config-update")), key),
+            )
+        )
+
+
+CLASSES: dict[Mutants, int] = {
+    every_bit: 3,
+    bit_flips: 2,
+    byte_edits: 3,
+    splices: 3,
+    json_edits: 2,
+    duplicate_keys: 1,
+    white_space: 1,
+    rewritten: 1,
+    base64_variants: 1,
+    other_signatures: 1,
+    other_types: 2,
+}
+
+
+def accept(raw: bytes) -> None:
+    assert TRUST.judge(TOPIC, raw, Belief()).raw == raw
+
+
+@pytest.mark.parametrize(
+    ("mutants", "part"),
+    [(mutants, part) for mutants, parts in CLASSES.items() for part in range(parts)],
+    ids=lambda value: value.__name__ if callable(value) else str(value),
+)
+def test_no_mutant_is_believed(mutants: Mutants, part: int) -> None:
+    rng = random.Random(f"{SEED} {mutants.__name__} {part}")  # noqa: S311 - to be repeated, not to be secret
+    refused: Counter[tuple[int, str]] = Counter()
+    source = mutants(rng)
+    if mutants is every_bit:
+        source = (mutant for number, mutant in enumerate(source) if number % CLASSES[every_bit] == part)
+    while refused.total() < PART:
+        mutant = next(source)
+        if mutant in GOOD:  # the edit changed nothing, or put a good message together again
+            accept(mutant)
+            continue
+        if refused.total() % CONTROL_EVERY == 0:
+            accept(GOOD[refused.total() // CONTROL_EVERY % len(GOOD)])
+        try:
+            TRUST.judge(TOPIC, mutant, Belief())
+        except RejectedUpdate as refusal:
+            refused[refusal.step, refusal.reason] += 1
+        else:
+            pytest.fail(f"believed, seed {SEED}, {mutants.__name__} {part}: {mutant!r}")
+    counts = ", ".join(f"{count} {reason}" for (_, reason), count in sorted(refused.items()))
+    print(f"\nseed {SEED}: {mutants.__name__} {part}: {refused.total()} refused: {counts}")
+    assert {step for step, _ in refused} <= {1, 2, 3}
+
+
+def test_a_hundred_thousand_are_tried() -> None:
+    assert PART * sum(CLASSES.values()) >= 100_000

@@ -1,0 +1,170 @@
+"""The subscriber against whoever controls the broker: that one may delay and withhold, and no more."""
+
+from __future__ import annotations
+
+import os
+import queue
+import random
+import threading
+
+import pytest
+
+from config_daemon.worker import client
+from tests.worker.fake_broker import CONNACK, Peer, fake_broker, publish
+from tests.worker.following import Following
+
+GOOD = publish(b"t/a", b"alive")
+
+
+@pytest.fixture(autouse=True)
+def _try_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "RETRY_FIRST_SECONDS", 0.001)
+    monkeypatch.setattr(client, "RETRY_LAST_SECONDS", 0.002)
+
+
+def good(peer: Peer) -> None:
+    peer.welcome()
+    peer.send(GOOD)
+    peer.packet()
+
+
+NONSENSE = {
+    "nothing": b"",
+    "another protocol": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "an answer of no bytes": b"\x20\x00",
+    "an answer cut short": b"\x20\x03\x00",
+    "an unknown reason": b"\x20\x03\x00\xff\x00",
+    "an unknown property": b"\x20\x05\x00\x00\x02\x7f\x00",
+    "a property cut short": b"\x20\x05\x00\x00\x02\x27\x00",
+    "a length without end": CONNACK + b"\x30\xff\xff\xff\xff\xff",
+    "a message of no bytes": CONNACK + b"\x30\x00",
+    "a message without topic": CONNACK + b"\x32\x05\x00\x00\x00\x01\x00",
+    "a topic longer than the message": CONNACK + b"\x32\x04\xff\xff\x61\x62",
+    "a topic that is no text": CONNACK + publish(b"t/\xff\xfe", b"x"),
+    "a message without its number": CONNACK + b"\x32\x05\x00\x03t/a",
+    "properties longer than the message": CONNACK + b"\x32\x08\x00\x03t/a\x00\x01\x7f",
+    "properties of no kind": CONNACK + b"\x32\x0a\x00\x03t/a\x00\x01\x02\x7e\x00",
+    "an acknowledgement of nothing": CONNACK + b"\x40\x02\x00\x09",
+    "an acknowledgement cut short": CONNACK + b"\x40\x01\x00",
+    "a subscription never asked for": CONNACK + b"\x90\x02\x00\x09",
+    "a subscription's answer cut short": CONNACK + b"\x90\x00",
+    "a goodbye with an unknown reason": CONNACK + b"\xe0\x02\xfe\x00",
+    "a packet only clients send": CONNACK + b"\x82\x00",
+    "a packet of no kind": CONNACK + b"\x00\x00",
+    "a second welcome": CONNACK + CONNACK,
+}
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+def test_nonsense_neither_ends_the_run_nor_keeps_it_from_a_good_broker(name: str) -> None:
+    def script(peer: Peer, number: int) -> None:
+        if number > 1:
+            return good(peer)
+        peer.packet()
+        peer.send(NONSENSE[name])
+        return None
+
+    with fake_broker(script) as url, Following(url) as following:
+        while following.next()[1] != b"alive":
+            pass
+        assert following.death is None
+
+
+@pytest.mark.parametrize(
+    "accept", ["Sec-WebSocket-Accept:x", "Sec-WebSocket-Accept: x", "Connection: close", ""]
+)
+def test_a_server_that_speaks_no_websockets_does_not_end_the_run(accept: str) -> None:
+    def script(peer: Peer, _number: int) -> None:
+        peer.send(f"HTTP/1.1 101 Switching Protocols\r\n{accept}\r\n\r\n".encode())
+
+    with fake_broker(script) as url, Following(url.replace("mqtt:", "ws:")) as following:
+        following.note("no connection")
+        following.note("no connection")
+        assert following.death is None
+
+
+def test_random_bytes_end_a_connection_at_most_and_leak_nothing() -> None:
+    dice = random.Random(7)  # noqa: S311 - the same bytes in every run
+    descriptors: list[int] = []
+
+    def script(peer: Peer, number: int) -> None:
+        if number in (20, 300):
+            descriptors.append(len(os.listdir("/proc/self/fd")))  # noqa: PTH208
+        if number >= 300:
+            return good(peer)
+        peer.packet()
+        kind = dice.choice(
+            [b"", b"\x20", b"\x30", b"\x32", b"\x34", b"\x90", b"\x62", b"\xd0", b"\xe0", b"\xf0"]
+        )
+        body = dice.randbytes(dice.randrange(40))
+        peer.send((CONNACK if dice.random() < 0.8 else b"") + kind + bytes([len(body)]) + body)
+        return None
+
+    with fake_broker(script) as url, Following(url) as following:
+        while following.next(15)[1] != b"alive":
+            pass
+        assert following.death is None
+    assert descriptors[1] - descriptors[0] <= 2
+
+
+def test_a_message_that_arrived_is_handled_even_if_the_broker_dies_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client, "RETRY_FIRST_SECONDS", 3600.0)
+    first_is_here, broker_is_gone = threading.Event(), threading.Event()
+    seen: queue.Queue[bytes] = queue.Queue()
+
+    def script(peer: Peer, _number: int) -> None:
+        peer.welcome()
+        peer.send(publish(b"t/a", b"first"))
+        first_is_here.wait(5)
+        peer.send(publish(b"t/a", b"last", 2))
+        peer.reset()
+        broker_is_gone.set()
+
+    def receive(_topic: str, raw: bytes) -> bool:
+        if raw == b"first":
+            first_is_here.set()
+            broker_is_gone.wait(5)
+        seen.put(raw)
+        return True
+
+    with fake_broker(script) as url, Following(url, receive=receive):
+        assert [seen.get(timeout=5), seen.get(timeout=5)] == [b"first", b"last"]
+
+
+def test_a_broker_that_accepts_and_never_answers_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "CONNACK_SECONDS", 0.05)
+
+    def script(peer: Peer, number: int) -> None:
+        if number > 1:
+            return good(peer)
+        while peer.packet()[0]:  # until the client leaves
+            pass
+        return None
+
+    with fake_broker(script) as url, Following(url) as following:
+        assert "does not answer" in following.note("does not")
+        assert following.next() == ("t/a", b"alive")
+
+
+def test_a_refused_subscription_is_told() -> None:
+    def script(peer: Peer, _number: int) -> None:
+        peer.welcome(granted=0x87)
+        peer.packet()
+
+    with fake_broker(script) as url, Following(url, ["t/secret"]) as following:
+        assert "t/secret" in following.note("Not authorized")
+
+
+def test_an_answer_that_is_a_refusal_is_told_and_tried_again() -> None:
+    def script(peer: Peer, number: int) -> None:
+        if number > 2:
+            return good(peer)
+        peer.packet()
+        peer.send(b"\x20\x03\x00\x88\x00")  # server unavailable
+        return None
+
+    with fake_broker(script) as url, Following(url) as following:
+        assert "Server unavailable" in following.note("refused us")
+        assert following.next() == ("t/a", b"alive")
