@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 
     from config_daemon.catalog.definition import Definition
 
+    _Text = click.ParamType[str, Any]
+else:
+    _Text = click.ParamType  # generic since click 8.4, and 8.2 is enough for us
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class Service(click.ParamType):
+class Service(_Text):
     """A service's name."""
 
     name = "service"
@@ -37,12 +41,14 @@ class Service(click.ParamType):
         session = ctx.find_object(Session) if ctx else None
         raise unknown_service(session, value)
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
         """Offer the services that have a definition."""
         return _offer(ctx, incomplete, lambda session: dict.fromkeys(session.catalog.names(), ""))
 
 
-class Key(click.ParamType):
+class Key(_Text):
     """A dotted key of the service before it; `ending` is what completion adds to it."""
 
     name = "key"
@@ -50,7 +56,9 @@ class Key(click.ParamType):
     def __init__(self, ending: str = "") -> None:
         self._ending = ending
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
         """Offer the keys of the service."""
 
         def keys(session: Session) -> Mapping[str, str]:
@@ -75,7 +83,10 @@ def _offer(
 
 service_argument = click.argument("service", type=Service())
 expect_version_option = click.option(
-    "--expect-version", type=click.IntRange(min=0), metavar="N", help="Refuse unless the service is at N (0: new)."
+    "--expect-version",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Refuse unless the service is at N (0: new).",
 )
 reason_option = click.option("--reason", metavar="TEXT", help="Why, for the history.")
 dry_run_option = click.option(
@@ -134,7 +145,11 @@ def check_keys(definition: Definition, keys: Iterable[str]) -> None:
     unknown = [_unknown_key(definition, key) for key in keys if not has_key(definition, key)]
     if not unknown:
         return
-    headline = unknown[0].message if len(unknown) == 1 else f"{definition.service} lacks {len(unknown)} of these keys"
+    headline = (
+        unknown[0].message
+        if len(unknown) == 1
+        else f"{definition.service} lacks {len(unknown)} of these keys"
+    )
     raise NotFound(headline, suggestion=unknown[0].suggestion, contexts=unknown)
 
 

@@ -55,12 +55,16 @@ def as_json(difference: Difference) -> dict[str, dict[str, str | None]]:
     return {key: {"before": before, "after": after} for key, (before, after) in difference.items()}
 
 
-def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[str | None, str | None]]:
+def difference(
+    before: Mapping[str, Any], after: Mapping[str, Any]
+) -> dict[str, tuple[str | None, str | None]]:
     """Return how two sets of values differ, as JSON text by dotted key, None where absent."""
-    from config_daemon.core.resolve import leaves
+    from config_daemon.core.paths import leaves
     from config_daemon.wire.sealing import canonical
 
-    old, new = ({key: canonical(value).decode() for key, value in leaves(side).items()} for side in (before, after))
+    old, new = (
+        {key: canonical(value).decode() for key, value in leaves(side).items()} for side in (before, after)
+    )
     keys = sorted(old.keys() | new.keys())
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
 

@@ -24,10 +24,10 @@ def command(
     config-daemon rollback tts-worker --to 4        (brings it back)
     """
     from config_daemon.cli.changes import commit_one
-    from config_daemon.core.resolve import leaves
+    from config_daemon.core.paths import leaves
     from config_daemon.errors import NotFound
     from config_daemon.store.ports import Row, Tombstone
-    from config_daemon.store.transaction import parse_stored
+    from config_daemon.store.stored import parse_stored
 
     row = session.reports.row(service)
     if isinstance(row, Tombstone):

@@ -16,8 +16,16 @@ DIFFERS = 6
 
 @click.command()
 @click.argument("what", metavar="SERVICE|FILE")
-@click.option("--from", "start", type=click.IntRange(min=0), metavar="N", help="The older version [default: the one before].")
-@click.option("--to", "end", type=click.IntRange(min=0), metavar="M", help="The newer version [default: the present one].")
+@click.option(
+    "--from",
+    "start",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="The older version (else the one before).",
+)
+@click.option(
+    "--to", "end", type=click.IntRange(min=0), metavar="M", help="The newer version (else the present one)."
+)
 @click.option("--exit-code", is_flag=True, help="Exit 6 when there is a difference.")
 @standard
 @click.pass_obj
@@ -43,7 +51,9 @@ def command(session: Session, what: str, start: int | None, end: int | None, exi
     return DIFFERS if exit_code and any(one["differs"] for one in data) else 0
 
 
-def _versions(session: Session, service: str, start: int | None, end: int | None) -> tuple[dict[str, Any], Any]:
+def _versions(
+    session: Session, service: str, start: int | None, end: int | None
+) -> tuple[dict[str, Any], Any]:
     newer = session.reports.at_version(service, end)
     older = session.reports.at_version(service, max(newer.version - 1, 0) if start is None else start)
     return _compared(service, older.version, older.values, newer.version, newer.values)

@@ -109,7 +109,9 @@ def contents_of(text: str, kind: str | None, file: str) -> list[Any]:
     except portable.BadJson as error:
         if kind is None:
             return _yaml(text, file)
-        raise _refusal(file, f"is not JSON: {error}", "Mend the file, or say what it is with --format.") from error
+        raise _refusal(
+            file, f"is not JSON: {error}", "Mend the file, or say what it is with --format."
+        ) from error
 
 
 def _yaml(text: str, file: str) -> list[Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from config_daemon.catalog.definition import env_name
 from config_daemon.cli.documents import Document
-from config_daemon.core.resolve import leaves, put
+from config_daemon.core.paths import leaves, put
 from config_daemon.errors import ErrorContext, InvalidConfig, SettingsError
 from config_daemon.settings import SECRET_NAMES, names
 
@@ -74,7 +74,11 @@ def documents_from(env: EnvFile, catalog: Catalog) -> tuple[list[Document], list
         except InvalidConfig as error:
             problems.extend(error.contexts)
     if problems:
-        headline = problems[0].message if len(problems) == 1 else f"{len(problems)} lines of {env.path} are not valid"
+        headline = (
+            problems[0].message
+            if len(problems) == 1
+            else f"{len(problems)} lines of {env.path} are not valid"
+        )
         raise InvalidConfig(headline, contexts=problems)
     return [Document(service, values, str(env.path)) for service, values in found.items()], passed_over
 

@@ -13,7 +13,9 @@ SHOWN = 100
 @click.command()
 @service_argument
 @click.argument("key", required=False, type=Key())
-@click.option("--since", metavar="WHEN", help="Only what is younger: 30d, 12h, 15m, or 2026-01-31[T12:00:00Z].")
+@click.option(
+    "--since", metavar="WHEN", help="Only what is younger: 30d, 12h, 15m, or 2026-01-31[T12:00:00Z]."
+)
 @click.option(
     "--limit",
     type=click.IntRange(min=0),
@@ -37,8 +39,12 @@ def command(session: Session, service: str, key: str | None, since: str | None, 
     from config_daemon.errors import NotFound
 
     if key is not None and not _could_be_key(key):
-        raise NotFound(f"{service} never had such a key", suggestion=f"See `config-daemon history {service}`.")
-    changes = session.reports.history(service, key, moment(since) if since else None, limit + 1 if limit else None)
+        raise NotFound(
+            f"{service} never had such a key", suggestion=f"See `config-daemon history {service}`."
+        )
+    changes = session.reports.history(
+        service, key, moment(since) if since else None, limit + 1 if limit else None
+    )
     if not changes and session.reports.row(service) is None and session.catalog.get(service) is None:
         raise unknown_service(session, service)
     more = bool(limit) and len(changes) > limit
@@ -58,7 +64,9 @@ def command(session: Session, service: str, key: str | None, since: str | None, 
     if more:
         session.say(f"older changes are not shown: --limit {limit * 10}, or --limit 0 for all")
     elif not rows:
-        session.say(f"nothing changed in {service}{f' {key}' if key else ''}{f' since {since}' if since else ''}")
+        session.say(
+            f"nothing changed in {service}{f' {key}' if key else ''}{f' since {since}' if since else ''}"
+        )
 
 
 def _could_be_key(key: str) -> bool:

@@ -1,14 +1,15 @@
 """The entry point: parse, dispatch, turn errors into exit codes.
 
 Laws: commands are imported when they are called, so that `get` stays quick; an error of ours prints
-what, why and how to mend it; whatever else escapes is a bug and shows its traceback.
+what, why and how to mend it, as JSON too when that was asked for anywhere; whatever else escapes is a
+bug and shows its traceback.
 """
 
 from __future__ import annotations
 
-import difflib
+import contextlib
 import importlib
-import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -16,19 +17,37 @@ from typing import Any
 import click
 
 from config_daemon import __version__
-from config_daemon.cli.session import Session, print_error, standard
-from config_daemon.errors import ConfigDaemonError
+from config_daemon.cli.printing import SHOWN_CHARACTERS, colour, prepare_streams, print_error, visible
+from config_daemon.cli.session import Session, standard
+from config_daemon.errors import ConfigDaemonError, UsageError
+
+INTERRUPTED = 130
 
 # command -> (module below config_daemon.cli, one line of help); imported only when called
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("init", "Make a data folder: keys, .env, store."),
     "run": ("run", "Run the daemon in the foreground."),
     "dev": ("dev", "Run everything on this machine, to try it out."),
+    "status": ("status", "Tell how the daemon is."),
+    "services": ("services", "List the services that have a config."),
     "get": ("get", "Show a service's config."),
     "set": ("set", "Change values of a service."),
+    "unset": ("unset", "Take values of a service away."),
+    "edit": ("edit", "Change a service's values in an editor."),
+    "apply": ("apply", "Make services be what files say."),
+    "diff": ("diff", "Show what changed, or what a file would change."),
+    "search": ("search", "Find keys by what they are for."),
+    "history": ("history", "Show what changed, when, by whom and why."),
+    "rollback": ("rollback", "Make a service be what it was."),
+    "delete": ("delete", "Withdraw a service's config."),
+    "export": ("export", "Write the set values of services."),
+    "import": ("import_", "Read back what export wrote."),
+    "adopt": ("adopt", "Look at a row that was edited by hand, and seal it."),
     "watch": ("watch", "Show verified messages as they arrive."),
     "verify": ("verify", "Check one message as a worker would."),
-    "status": ("status", "Tell how the daemon is."),
+    "keys": ("keys", "Show the keys of this data folder."),
+    "settings": ("settings", "Show the settings of config-daemon itself."),
+    "completion": ("completion", "Print a shell's completion script."),
 }
 
 
@@ -52,15 +71,28 @@ class Lazy(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """Offer commands without importing them, and the options."""
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=text)
+            for name, (_, text) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return (
+            found if found and incomplete[:1] != "-" else click.Command.shell_complete(self, ctx, incomplete)
+        )
+
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Add a did-you-mean to an unknown command."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            near = difflib.get_close_matches(args[0], COMMANDS, 1)
-            if near:
-                error.message += f" Did you mean {near[0]!r}?"
-            raise
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0][:SHOWN_CHARACTERS], COMMANDS, 1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            raise click.UsageError(f"No such command '{args[0]}'.{hint}", ctx)
+        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
@@ -80,27 +112,62 @@ def cli(context: click.Context) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program; ends in `sys.exit`."""
-    session = Session()
     words = list(sys.argv[1:] if arguments is None else arguments)
+    prepare_streams()
     try:
-        code = cli.main(args=words, prog_name="config-daemon", obj=session, standalone_mode=False)
-    except ConfigDaemonError as error:
-        print_error(error, session.as_json)
-        code = error.exit_code
-    except click.ClickException as error:
-        if session.as_json or "--json" in words:
-            click.echo(
-                json.dumps({"error": "USAGE", "message": error.format_message(), "exit_code": 2}), err=True
-            )
-        else:
-            error.show()
-        code = 2
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        code = 130
-    except BrokenPipeError:
-        sys.stderr.close()
+        code = run(words)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:  # nobody reads what we print any more
         code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+    if code:
+        _forget_unprinted()
+    sys.exit(code)
+
+
+def run(words: list[str]) -> int:
+    """Run one command line and return its exit code; errors are printed."""
+    session = Session()
+    try:
+        code = cli.main(
+            args=words, prog_name="config-daemon", obj=session, standalone_mode=False, color=colour()
+        )
+        return code if isinstance(code, int) else 0
+    except ConfigDaemonError as error:
+        print_error(error, _wants_json(session, words))
+        return error.exit_code
+    except click.ClickException as error:
+        return _tell_usage(error, _wants_json(session, words))
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+
+
+def _wants_json(session: Session, words: list[str]) -> bool:
+    """Tell whether JSON was asked for, also where parsing ended before it got there."""
+    return session.as_json or "--json" in words[: words.index("--") if "--" in words else None]
+
+
+def _tell_usage(error: click.ClickException, as_json: bool) -> int:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "config-daemon"
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        if not as_json:
+            error.show()
+            return UsageError.exit_code
+        message = "a command is missing"
+    else:
+        message = visible(error.format_message()[:500])
+    print_error(UsageError(message, suggestion=f"See `{path} --help`."), as_json)
+    return UsageError.exit_code
+
+
+def _forget_unprinted() -> None:
+    """Keep Python from complaining at its end about output that nobody takes."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stdout.flush()
+        return
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

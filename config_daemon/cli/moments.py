@@ -29,5 +29,6 @@ def moment(text: str, now_seconds: float | None = None) -> str:
         return f"{found:%Y-%m-%dT%H:%M:%S}.{found.microsecond // 1000:03d}Z"
     except (ValueError, OverflowError, OSError) as error:
         raise UsageError(
-            f"{quoted(text)} is no moment", suggestion="Write 30d, 12h, 15m, 2026-01-31 or 2026-01-31T12:00:00Z."
+            f"{quoted(text)} is no moment",
+            suggestion="Write 30d, 12h, 15m, 2026-01-31 or 2026-01-31T12:00:00Z.",
         ) from error

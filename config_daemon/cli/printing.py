@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
@@ -76,10 +75,18 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
     lines = [_GAP.join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
              for row in (head, *cells)]  # fmt: skip
-    limit = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    limit = _terminal_columns()
     if limit:
         lines = [line if len(line) <= limit else line[: limit - 1] + "…" for line in lines]
     return "\n".join([click.style(lines[0], bold=True), *lines[1:]])
+
+
+def _terminal_columns() -> int:
+    if sys.stdout is None or not sys.stdout.isatty():
+        return 0
+    import shutil
+
+    return shutil.get_terminal_size().columns
 
 
 def change_line(key: str, before: str | None, after: str | None) -> str:

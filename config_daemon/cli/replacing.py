@@ -26,9 +26,13 @@ def replace_services(
 
     Raises: NotFound with every unknown service; UsageError; what `SqliteWriter.commit` raises.
     """
-    unknown = [unknown_service(session, d.service) for d in documents if session.catalog.get(d.service) is None]
+    unknown = [
+        unknown_service(session, d.service) for d in documents if session.catalog.get(d.service) is None
+    ]
     if unknown:
-        headline = unknown[0].message if len(unknown) == 1 else f"{len(unknown)} of these services are not defined"
+        headline = (
+            unknown[0].message if len(unknown) == 1 else f"{len(unknown)} of these services are not defined"
+        )
         contexts = [context for error in unknown for context in error.contexts]
         raise NotFound(headline, suggestion=unknown[0].suggestion, contexts=contexts)
     if expect_version is not None and len(documents) > 1:

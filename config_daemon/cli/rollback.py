@@ -10,7 +10,9 @@ from config_daemon.cli.session import Session, standard
 
 @click.command()
 @service_argument
-@click.option("--to", required=True, type=click.IntRange(min=1), metavar="N", help="The version to go back to.")
+@click.option(
+    "--to", required=True, type=click.IntRange(min=1), metavar="N", help="The version to go back to."
+)
 @write_options
 @standard
 @click.pass_obj
@@ -38,5 +40,10 @@ def command(
             f"version {to} of {service} is its deletion", suggestion=f"Go back to {to - 1}, or further."
         )
     commit_one(
-        session, service, lambda _stored: past.values, expect_version, reason or f"rollback to version {to}", dry_run
+        session,
+        service,
+        lambda _stored: past.values,
+        expect_version,
+        reason or f"rollback to version {to}",
+        dry_run,
     )

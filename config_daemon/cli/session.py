@@ -189,7 +189,9 @@ class Session:
             self.catalog,
             lock=self.files.store_lock,
             now=lambda: timestamp(time.time_ns() // 1_000_000),
-            rules=Rules(fixed=FixedValues(self).place, max_message_bytes=self.ground.settings.max_message_bytes),
+            rules=Rules(
+                fixed=FixedValues(self).place, max_message_bytes=self.ground.settings.max_message_bytes
+            ),
             refusal=self.refusal,
         )
 

@@ -36,7 +36,7 @@ def command(
     """
     from config_daemon.cli.assign import assignments
     from config_daemon.cli.changes import commit_one
-    from config_daemon.core.resolve import put
+    from config_daemon.core.paths import put
     from config_daemon.errors import InvalidConfig
     from config_daemon.store.ports import Edit
 

@@ -1,22 +1,28 @@
 """A service as the command line shows it: what the daemon says, or, without one, what would be published.
 
-Laws: a living daemon knows best, because it alone has every source; without one, and without the right
-to read `.env`, it is said that overrides cannot be known.
+Laws: a living daemon knows best, because it alone has every source, unless the store has something
+newer already; without a daemon, and without the right to read `.env`, it is said that overrides cannot
+be known.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from config_daemon.cli.session import Session
-from config_daemon.errors import NotFound
+from config_daemon.errors import NotFound, StoreError
+
+if TYPE_CHECKING:
+    from config_daemon.core.resolve import Resolved
+    from config_daemon.store.ports import Row
+    from config_daemon.store.status import ServiceStatus
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """Effective values with their sources."""
+    """Effective values with their sources; for `.env` with file and line where they are known."""
 
     service: str
     version: int
@@ -41,74 +47,131 @@ class Shown:
 
     def leaves(self) -> dict[str, Any]:
         """Return the values by dotted key."""
-        from config_daemon.core.resolve import leaves
+        from config_daemon.core.paths import leaves
 
         return leaves(self.values)
 
     def at(self, key: str) -> Any:
-        """Return the value or object at a dotted key."""
+        """Return the value or object at a dotted key.
+
+        Raises: KeyError.
+        """
         value: Any = self.values
         for name in key.split("."):
+            if not isinstance(value, dict):
+                raise KeyError(name)
             value = value[name]
         return value
 
     def source_of(self, key: str) -> str:
-        """Return where a value comes from; for `.env` with file and line where they are known."""
+        """Return where a value comes from."""
         return self.sources.get(key, "")
 
 
 def shown(session: Session, service: str) -> Shown:
     """Return a service's config.
 
-    Raises: NotFound, StoreError, KeyUnavailable.
+    Raises: NotFound, StoreError, KeyUnavailable, InvalidConfig.
     """
     if session.daemon_alive:
-        row = session.view.service(service)
-        if row is not None:
-            sources = {
-                key: _with_place(session, service, key) if source == "env" else source
-                for key, source in json.loads(row.sources_json).items()
-            }
-            return Shown(
-                service,
-                row.config_version,
-                row.state,
-                json.loads(row.effective_json),
-                sources,
-                json.loads(row.error_json),
-            )
-    return _resolved_here(session, service)
+        told = session.view.service(service)
+        if told is not None and not _is_newer_stored(session, told):
+            return _as_told(session, told)
+    return _as_stored(session, service)
 
 
-def _with_place(session: Session, service: str, key: str) -> str:
-    place = session.fixed(service, key)
-    return f"env ({place})" if place else "env"
+def resolved_here(session: Session, row: Row) -> Resolved:
+    """Return what a row means together with `.env`, without a daemon.
 
-
-def _resolved_here(session: Session, service: str) -> Shown:
-    from config_daemon.cli.changes import definition_of
+    Raises: InvalidConfig when the row holds no values.
+    """
+    from config_daemon.cli.fixed import overrides_here
     from config_daemon.core.resolve import resolve
-    from config_daemon.store.overrides import overrides_of
-    from config_daemon.store.ports import Row
-    from config_daemon.store.transaction import parse_stored
+    from config_daemon.store.stored import parse_stored
 
-    found = session.reader().read([service]).get(service)
-    if not isinstance(found, Row):
-        definition = definition_of(session, service)
+    definition = session.catalog.get(row.service)
+    return resolve(definition, parse_stored(row.service, row.text), overrides_here(session, row.service))
+
+
+def _is_newer_stored(session: Session, told: ServiceStatus) -> bool:
+    """Tell whether a change was stored that the daemon has not told of yet: whoever set must see it."""
+    from config_daemon.store.reports import stored_version
+
+    try:
+        version = stored_version(session.database, told.service)
+    except StoreError:
+        return False
+    return isinstance(version, int) and version > told.config_version
+
+
+def _as_told(session: Session, told: ServiceStatus) -> Shown:
+    if told.state == "deleted":
+        raise _deleted(told.service, told.config_version)
+    places = session.view.env_locks(told.service)
+    sources = {
+        key: f"env ({places[key][0]}:{places[key][1]})" if source == "env" and key in places else source
+        for key, source in json.loads(told.sources_json).items()
+    }
+    return Shown(
+        told.service, told.config_version, told.state, json.loads(told.effective_json), sources,
+        json.loads(told.error_json),
+    )  # fmt: skip
+
+
+def _as_stored(session: Session, service: str) -> Shown:
+    from config_daemon.cli.arguments import definition_of
+    from config_daemon.cli.fixed import overrides_here
+    from config_daemon.store.ports import Row, Tombstone
+    from config_daemon.store.reports import altered
+
+    found = session.reports.row(service)
+    if found is None:
+        definition_of(session, service)
         raise NotFound(
-            f"{definition.service} has no config yet"
-            if found is None
-            else f"{service} is deleted or its row was altered",
+            f"{service} has no config yet",
             suggestion=f"Give it one: `config-daemon set {service} KEY=VALUE`.",
         )
+    if isinstance(found, Tombstone):
+        raise _deleted(service, found.version)
+    if not isinstance(found, Row):
+        raise altered(service)
+    resolved = resolved_here(session, found)
     env = session.ground.env_file
-    overrides = overrides_of(env, session.catalog.env_names()).get(service, {}) if env else {}
-    resolved = resolve(session.catalog.get(service), parse_stored(service, found.text), overrides)
-    note = "no daemon is running; this is what one would publish"
-    if env is None:
-        note = "no daemon is running and .env cannot be read: values that it fixes are not known"
-    places = {key: f"env ({env.path}:{o.line})" for key, o in overrides.items()} if env else {}
-    sources = {key: places.get(key, source) for key, source in resolved.sources.items()}
-    errors = [error.as_dict() for error in resolved.errors]
-    state = "unpublished" if resolved.verdict == "ready" else resolved.verdict
-    return Shown(service, found.version, state, resolved.values, sources, errors, note)
+    places = (
+        {key: f"env ({env.path}:{o.line})" for key, o in overrides_here(session, service).items()}
+        if env
+        else {}
+    )
+    return Shown(
+        service,
+        found.version,
+        _state(session, resolved.verdict),
+        resolved.values,
+        {key: places.get(key, source) for key, source in resolved.sources.items()},
+        [error.as_dict() for error in resolved.errors],
+        _note(session),
+    )
+
+
+def _state(session: Session, verdict: str) -> str:
+    if verdict != "ready":
+        return verdict
+    return "in-flight" if session.daemon_alive else "unpublished"
+
+
+def _note(session: Session) -> str | None:
+    hidden = session.ground.env_file is None and session.ground.files.environment.exists()
+    if session.daemon_alive:
+        return "the daemon has not told of this version yet" + (
+            "; values that .env fixes are not known" if hidden else ""
+        )
+    if hidden:
+        return "no daemon is running and .env cannot be read: values that it fixes are not known"
+    return "no daemon is running; this is what one would publish"
+
+
+def _deleted(service: str, version: int) -> NotFound:
+    return NotFound(
+        f"{service} is deleted, at version {version}",
+        suggestion=f"`config-daemon rollback {service} --to N` brings it back.",
+    )

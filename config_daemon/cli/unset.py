@@ -8,6 +8,7 @@ import click
 
 from config_daemon.cli.arguments import Key, check_keys, definition_of, service_argument, write_options
 from config_daemon.cli.session import Session, standard
+from config_daemon.errors import NotFound
 
 
 class _NothingSet(Exception):
@@ -51,6 +52,11 @@ def command(
         commit_one(session, service, change, expect_version, reason, dry_run)
     except _NothingSet:
         present = session.reports.at_version(service)
+        if present.deleted:
+            raise NotFound(
+                f"{service} is deleted, at version {present.version}",
+                suggestion=f"`config-daemon rollback {service} --to N` brings it back.",
+            ) from None
         show_written(session, [Written(service, present.version, stored=False)], dry_run)
 
 

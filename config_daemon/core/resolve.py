@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from config_daemon.core.paths import copied, leaves, put
 from config_daemon.errors import ErrorContext, InvalidConfig
 from config_daemon.wire import values as portable
 
@@ -61,7 +62,7 @@ def resolve(
     """Return what the service's config is now; keys are dotted paths, values nested objects."""
     if definition is None:
         return Resolved("definition-missing", dict(stored), dict.fromkeys(leaves(stored), "database"))
-    values = _copy(stored)
+    values = copied(stored)
     errors: list[ErrorContext] = []
     withheld = []
     for key, override in overrides.items():
@@ -79,28 +80,6 @@ def resolve(
     return Resolved(_verdict(errors), effective, sources, tuple(errors), tuple(withheld))
 
 
-def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values that are no objects, by dotted key; an empty object counts as a value."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            found |= leaves(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
-
-
-def put(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set the value at a dotted key in place, making the objects on its way."""
-    *path, last = key.split(".")
-    for name in path:
-        inner = values.get(name)
-        if not isinstance(inner, dict):
-            inner = values[name] = {}
-        values = inner
-    values[last] = value
-
-
 def _source(key: str, overrides: Mapping[str, Override], given: set[str]) -> Source:
     if any(key == fixed or key.startswith(f"{fixed}.") for fixed in overrides):
         return "env"
@@ -111,7 +90,3 @@ def _verdict(errors: list[ErrorContext]) -> Verdict:
     if not errors:
         return "ready"
     return "incomplete" if all(error.error_code == "MISSING_FIELD" for error in errors) else "invalid"
-
-
-def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _copy(value) if isinstance(value, Mapping) else value for name, value in values.items()}

@@ -18,7 +18,8 @@ from typing import Any
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from config_daemon.daemon.inbox import Dialed
+from config_daemon.daemon.events import Dialed
+from config_daemon.daemon.link import Link
 from config_daemon.wire.address import BrokerAddress
 
 CONNECT_SECONDS = 5.0
@@ -40,7 +41,6 @@ def dial(
     client_id: str,
     keepalive_seconds: int,
     will: tuple[str, bytes],
-    prepare: Callable[[Client], None],
     put: Callable[[Dialed], None],
 ) -> None:
     """Start connecting; ends in `put(Dialed(...))` once the CONNECT is sent or the attempt has failed."""
@@ -49,13 +49,13 @@ def dial(
         try:
             client = make_client(address, credentials, client_id)
             client.will_set(*will, qos=1, retain=True)
-            prepare(client)
+            link = Link(client)
             client.connect(address.host, address.port, keepalive=keepalive_seconds)
             _no_delay(client)
         except (OSError, ValueError) as error:
             put(Dialed(None, explain(error, address)))
         else:
-            put(Dialed(client, None))
+            put(Dialed(link, None))
 
     threading.Thread(target=work, name="dial", daemon=True).start()
 

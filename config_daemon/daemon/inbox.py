@@ -17,35 +17,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple
+
+from config_daemon.daemon.events import Event, Hint
 
 LADDER_FIRST_SECONDS = 0.0001
 LADDER_GROWTH = 1.35
 LADDER_SECONDS = 0.06
-
-
-class Hint(NamedTuple):
-    """Something near the database, `.env`, schemas or requests may have changed."""
-
-
-class Stop(NamedTuple):
-    """The daemon was asked to end."""
-
-
-class Dialed(NamedTuple):
-    """A connection attempt ended: with an MQTT client, or an error for a person."""
-
-    client: Any
-    error: str | None
-
-
-class CacheWritten(NamedTuple):
-    """The LKG is on disk, or could not be put there (`error`)."""
-
-    error: str | None
-
-
-Event = Hint | Stop | Dialed | CacheWritten
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,22 +10,42 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from config_daemon.core.plan import Plan
-from config_daemon.daemon.inbox import CacheWritten
+from config_daemon.daemon.events import CacheWritten
 from config_daemon.store.cache import Head, assemble, entry_bytes, write
 
 SLICE = 200
 SHARE = 20  # one part writing, nineteen parts not
 
 
+class Work(Protocol):
+    """Work that was started."""
+
+    def join(self, timeout: float | None = None) -> None: ...  # noqa: D102
+
+
+def in_thread(work: Callable[[], None]) -> Work:
+    """Start work in a thread of its own."""
+    thread = threading.Thread(target=work, name="cache", daemon=True)
+    thread.start()
+    return thread
+
+
 class CacheKeeper:
     """Writes the cache when what is confirmed has changed; `valid` says whether the one on disk is good."""
 
     def __init__(
-        self, path: Path, hmac_key: bytes, plan: Plan, put: Callable[[CacheWritten], None], valid: bool
+        self,
+        path: Path,
+        hmac_key: bytes,
+        plan: Plan,
+        put: Callable[[CacheWritten], None],
+        valid: bool,
+        start: Callable[[Callable[[], None]], Work] = in_thread,
     ) -> None:
-        self._path, self._key, self._plan, self._put = path, hmac_key, plan, put
+        self._path, self._key, self._plan, self._put, self._start = path, hmac_key, plan, put, start
         self.valid = valid
         self._stale = not valid
         self._head: Head | None = None
@@ -73,7 +93,7 @@ class CacheKeeper:
     def wait(self, seconds: float) -> None:
         """Wait until a write that is under way has ended, for the daemon's own end."""
         if self._writing:
-            self._thread.join(seconds)
+            self._work.join(seconds)
 
     def next_due(self, now: float) -> float:
         """Return in how many seconds there is something to do."""
@@ -94,5 +114,4 @@ class CacheKeeper:
             else:
                 self._put(CacheWritten(None))
 
-        self._thread = threading.Thread(target=work, name="cache", daemon=True)
-        self._thread.start()
+        self._work = self._start(work)

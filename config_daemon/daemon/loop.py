@@ -9,65 +9,17 @@ changed row and a fallback are one path.
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-
 from config_daemon import failpoints
-from config_daemon.core.health import Facts, Findings, event_of
+from config_daemon.core.health import Facts, event_of
 from config_daemon.core.modes import Mode, mode_of
-from config_daemon.core.plan import Plan, must_keep
-from config_daemon.daemon.broker import (
-    Arrived,
-    Broker,
-    BrokerEvent,
-    Confirmed,
-    Connected,
-    Lost,
-    Refused,
-    Subscribed,
-)
-from config_daemon.daemon.inbox import CacheWritten, Dialed, Event, Hint, Inbox, Stop
-from config_daemon.daemon.judge import Judge
-from config_daemon.daemon.keeper import CacheKeeper
-from config_daemon.daemon.mirror import Mirror
-from config_daemon.daemon.report import Reporter
-from config_daemon.daemon.requests import Requests
-from config_daemon.daemon.sealer import Sealer
-from config_daemon.daemon.sight import Sight
-from config_daemon.daemon.surroundings import Surroundings
-from config_daemon.logs import Logger
-from config_daemon.wire.topics import Topics
+from config_daemon.core.plan import must_keep
+from config_daemon.daemon import events as e
+from config_daemon.daemon.parts import Parts
 
 RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS = 1.0, 60.0
 REFUSED_SECONDS = 60.0
 STOP_SECONDS = 8.0
 REFUSALS = {"denied": "publish-denied", "too-large": "too-large", "quota": "quota"}
-
-
-@dataclass(slots=True)
-class Parts:
-    """What the loop is made of; `main.py` builds them."""
-
-    inbox: Inbox
-    broker: Broker
-    surroundings: Surroundings
-    judge: Judge
-    sight: Sight
-    plan: Plan
-    mirror: Mirror
-    sealer: Sealer
-    keeper: CacheKeeper
-    requests: Requests
-    reporter: Reporter
-    findings: Findings
-    topics: Topics
-    log: Logger
-    poll_seconds: float
-    clock: Callable[[], float] = time.monotonic
-    jitter: Callable[[], float] = random.random
-    alive: Callable[[], None] = field(default=lambda: None)
 
 
 class Daemon:
@@ -86,7 +38,7 @@ class Daemon:
             self.tick(self._p.inbox.wait(self._patience(), self._p.broker.sockets()))
         self._say_goodbye()
 
-    def tick(self, events: list[Event]) -> None:
+    def tick(self, events: list[e.Event]) -> None:
         """Look at everything once and send what is missing."""
         p, now = self._p, self._p.clock()
         hinted = True in [self._heed(event, now) for event in events]
@@ -107,39 +59,39 @@ class Daemon:
             p.reporter.report(self._facts(), now)
         p.alive()
 
-    def _heed(self, event: Event, now: float) -> bool:
+    def _heed(self, event: e.Event, now: float) -> bool:
         match event:
-            case Stop():
+            case e.Stop():
                 self._stopping = True
-            case Dialed():
+            case e.Dialed():
                 self._p.broker.adopt(event, now)
-            case CacheWritten():
+            case e.CacheWritten():
                 self._p.keeper.written(event, now)
-        return isinstance(event, Hint)
+        return isinstance(event, e.Hint)
 
-    def _learn(self, event: BrokerEvent, now: float) -> None:
+    def _learn(self, event: e.BrokerEvent, now: float) -> None:
         p = self._p
         match event:
-            case Connected():
+            case e.Connected():
                 self._retry_seconds = RETRY_FIRST_SECONDS
                 self._put_off.clear()
                 p.mirror.connected()
                 p.reporter.connected()
                 p.log.info("broker_connected")
-            case Lost(reason):
+            case e.Lost(reason):
                 p.plan.doubt_all()
                 p.reporter.lost(reason)
                 self._dial_at = now + self._retry_seconds * (0.5 + p.jitter())
                 self._retry_seconds = min(2 * self._retry_seconds, RETRY_LAST_SECONDS)
-            case Confirmed(topic, number):
+            case e.Confirmed(topic, number):
                 self._confirm(topic, number, now)
-            case Refused(topic, _, why, code):
+            case e.Refused(topic, _, why, code):
                 service = p.topics.service_of(topic) or topic
                 self._put_off[service] = now + REFUSED_SECONDS
                 p.reporter.refused(service, REFUSALS[why], why, code)
-            case Arrived():
+            case e.Arrived():
                 p.mirror.arrived(event)
-            case Subscribed():
+            case e.Subscribed():
                 p.mirror.subscribed(event)
 
     def _look(self, now: float, hinted: bool) -> None:
@@ -233,7 +185,7 @@ class Daemon:
             happened = p.broker.drive(p.clock())
             for event in happened:
                 self._learn(event, p.clock())
-            if any(isinstance(event, Confirmed) and event.number == number for event in happened):
+            if any(isinstance(event, e.Confirmed) and event.number == number for event in happened):
                 break
         p.broker.close(1.0)
         p.keeper.wait(STOP_SECONDS)

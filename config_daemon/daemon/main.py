@@ -11,11 +11,10 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from config_daemon import failpoints, logs
 from config_daemon.catalog.catalog import Catalog
@@ -23,12 +22,14 @@ from config_daemon.core.health import Findings
 from config_daemon.core.plan import Plan
 from config_daemon.daemon.broker import Broker
 from config_daemon.daemon.dial import Credentials, dial
-from config_daemon.daemon.inbox import Inbox, Stop
+from config_daemon.daemon.events import Stop
+from config_daemon.daemon.inbox import Inbox
 from config_daemon.daemon.judge import Judge, tell_cached
 from config_daemon.daemon.keeper import CacheKeeper
-from config_daemon.daemon.loop import Daemon, Parts
+from config_daemon.daemon.loop import Daemon
 from config_daemon.daemon.mirror import Mirror
 from config_daemon.daemon.notify import Notifier
+from config_daemon.daemon.parts import Parts
 from config_daemon.daemon.recovery import Recovery
 from config_daemon.daemon.report import Reporter
 from config_daemon.daemon.requests import Requests
@@ -214,9 +215,8 @@ def _dial(
     client_id: str,
     inbox: Inbox,
     will: tuple[str, bytes],
-    prepare: Callable[[Any], None],
 ) -> None:
-    dial(settings.mqtt_url, credentials, client_id, settings.keepalive_seconds, will, prepare, inbox.put)
+    dial(settings.mqtt_url, credentials, client_id, settings.keepalive_seconds, will, inbox.put)
 
 
 def _credentials(ground: Ground) -> Credentials:

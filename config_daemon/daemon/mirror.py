@@ -17,7 +17,8 @@ from nacl.signing import VerifyKey
 from config_daemon.core.health import Findings
 from config_daemon.core.plan import Plan
 from config_daemon.core.surprise import OwnMessage, Standing, explain
-from config_daemon.daemon.broker import Arrived, Broker, Subscribed
+from config_daemon.daemon.broker import Broker
+from config_daemon.daemon.events import Arrived, Subscribed
 from config_daemon.errors import RejectedUpdate
 from config_daemon.wire.messages import CONFIG_UPDATE, parse_update
 from config_daemon.wire.sealing import unseal

@@ -7,7 +7,9 @@ all; nothing is followed through a symbolic link when written; the database is n
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,8 +81,8 @@ class Files:
         return self.folder / "quarantine"
 
 
-def write_beside(path: Path, content: bytes, mode: int = PRIVATE_MODE) -> Path:
-    """Write and sync `content` into a new temporary file beside `path`; return the file's path.
+def write_beside(path: Path, content: bytes, mode: int = PRIVATE_MODE, *, durable: bool = True) -> Path:
+    """Write (and sync) `content` into a new temporary file beside `path`; return the file's path.
 
     Raises: OSError.
     """
@@ -89,10 +91,11 @@ def write_beside(path: Path, content: bytes, mode: int = PRIVATE_MODE) -> Path:
         beside.unlink()
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
-        os.fchmod(descriptor, mode)
+        os.fchmod(descriptor, mode)  # whatever the umask takes away
         with os.fdopen(descriptor, "wb", closefd=False) as stream:
             stream.write(content)
-        os.fsync(descriptor)
+        if durable:
+            os.fsync(descriptor)
     except OSError:
         with contextlib.suppress(OSError):
             beside.unlink()
@@ -107,8 +110,7 @@ def replace_durably(path: Path, content: bytes, mode: int = PRIVATE_MODE) -> Non
 
     Raises: OSError.
     """
-    beside = write_beside(path, content, mode)
-    beside.replace(path)
+    _put(write_beside(path, content, mode), path)
     sync_folder(path.parent)
 
 
@@ -117,11 +119,16 @@ def replace(path: Path, content: bytes, mode: int) -> None:
 
     Raises: OSError.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(content)
-    beside.replace(path)
+    _put(write_beside(path, content, mode, durable=False), path)
+
+
+def _put(beside: Path, path: Path) -> None:
+    try:
+        beside.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
 
 
 def sync_folder(folder: Path) -> None:
@@ -134,13 +141,22 @@ def sync_folder(folder: Path) -> None:
 
 
 def read_capped(path: Path, limit_bytes: int) -> bytes:
-    """Read a whole file of at most `limit_bytes`, not through a symbolic link.
+    """Read a whole regular file of at most `limit_bytes`, not through a symbolic link.
 
     Raises: OSError; ValueError when it is longer.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as stream:
-        content = stream.read(limit_bytes + 1)
+    # not blocking: who may write in the folder could else stop us for ever with a pipe of this name
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        seen = os.fstat(descriptor)
+        if not stat.S_ISREG(seen.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        with os.fdopen(descriptor, "rb", closefd=False) as stream:
+            content = stream.read(
+                min(seen.st_size, limit_bytes) + 1
+            )  # the buffer is as large as what is asked for
+    finally:
+        os.close(descriptor)
     if len(content) > limit_bytes:
         raise ValueError(f"longer than {limit_bytes} bytes")
     return content

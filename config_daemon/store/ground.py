@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,13 +83,17 @@ def load_ground(folder: Path, environ: Mapping[str, str], flags: Mapping[str, st
 def _toml(folder: Path) -> dict[str, str]:
     path = folder / "config-daemon.toml"
     try:
-        content = tomllib.loads(path.read_text())
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise SettingsError(
-            f"{path} cannot be read: {error}", suggestion="Mend the file, or move it away."
-        ) from error
+        raise _bad_toml(path, error) from error
+    import tomllib  # takes 4 ms, and few have the file
+
+    try:
+        content = tomllib.loads(text)
+    except ValueError as error:
+        raise _bad_toml(path, error) from error
     tables = [name for name, value in content.items() if isinstance(value, dict)]
     if tables:
         raise SettingsError(
@@ -98,3 +101,7 @@ def _toml(folder: Path) -> dict[str, str]:
             suggestion="Write settings at the top of the file, named as in the environment.",
         )
     return {name: str(value) for name, value in content.items()}
+
+
+def _bad_toml(path: Path, error: Exception) -> SettingsError:
+    return SettingsError(f"{path} cannot be read: {error}", suggestion="Mend the file, or move it away.")

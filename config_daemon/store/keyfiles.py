@@ -11,13 +11,15 @@ from binascii import Error as Base64Error
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from nacl.signing import SigningKey, VerifyKey
+from typing import TYPE_CHECKING
 
 from config_daemon.errors import KeyUnavailable
 from config_daemon.store.dotenv import EnvFile, check_private
-from config_daemon.store.seals import MASTER_KEY_BYTES, RowSealer
-from config_daemon.wire.keys import key_id, public_key_from_text, signing_key_from_pem
+
+if TYPE_CHECKING:  # libsodium takes 10 ms to import: only when a key is asked for
+    from nacl.signing import SigningKey, VerifyKey
+
+    from config_daemon.store.seals import RowSealer
 
 _CREDENTIALS = {
     "CONFIG_SIGNATURE_PRIVATE_KEY": "signing-key",
@@ -26,6 +28,7 @@ _CREDENTIALS = {
     "CONFIG_DAEMON_BROKER_PASSWORD": "broker-password",
 }
 MAX_BYTES = 64 * 1024
+SYMMETRIC_KEY_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,8 @@ class Signer:
     @property
     def key_id(self) -> str:
         """Return the id that messages carry."""
+        from config_daemon.wire.keys import key_id
+
         return key_id(bytes(self.key.verify_key))
 
 
@@ -75,6 +80,8 @@ class KeyFiles:
 
         Raises: KeyUnavailable.
         """
+        from config_daemon.wire.keys import public_key_from_text, signing_key_from_pem
+
         signer = Signer(signing_key_from_pem(self._need("CONFIG_SIGNATURE_PRIVATE_KEY")))
         public = self.find("CONFIG_SIGNATURE_PUBLIC_KEY")
         if public is not None and bytes(public_key_from_text(public)) != bytes(signer.verify_key):
@@ -89,6 +96,8 @@ class KeyFiles:
 
         Raises: KeyUnavailable.
         """
+        from config_daemon.wire.keys import public_key_from_text
+
         return public_key_from_text(self._need("CONFIG_SIGNATURE_PUBLIC_KEY"))
 
     def row_sealer(self) -> RowSealer:
@@ -96,6 +105,8 @@ class KeyFiles:
 
         Raises: KeyUnavailable.
         """
+        from config_daemon.store.seals import RowSealer
+
         return RowSealer.from_master_key(
             self.find("CONFIG_MASTER_KEY_ID") or "master-1", self._bytes("CONFIG_MASTER_KEY_BASE64")
         )
@@ -120,8 +131,8 @@ class KeyFiles:
             key = b64decode(self._need(name).strip(), validate=True)
         except Base64Error:
             key = b""
-        if len(key) != MASTER_KEY_BYTES:
-            raise KeyUnavailable(f"{name} must be {MASTER_KEY_BYTES} bytes in base64")
+        if len(key) != SYMMETRIC_KEY_BYTES:
+            raise KeyUnavailable(f"{name} must be {SYMMETRIC_KEY_BYTES} bytes in base64")
         return key
 
 

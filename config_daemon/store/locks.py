@@ -17,18 +17,22 @@ from config_daemon.errors import StoreUnavailable
 from config_daemon.store.files import SHARED_MODE
 
 _RETRY_SECONDS = 0.005
+_ASKED_SECONDS = 0.1  # `is_held` itself holds the lock, for microseconds: that is no second daemon
 
 
 def take(path: Path) -> int | None:
-    """Take a lock exclusively without waiting; return its descriptor (for `release`), None when held.
+    """Take a lock exclusively; return its descriptor (for `release`), None when it is held.
 
     Raises: OSError.
     """
     descriptor = _open(path)
-    if _try(descriptor, fcntl.LOCK_EX):
-        return descriptor
-    os.close(descriptor)
-    return None
+    until = time.monotonic() + _ASKED_SECONDS
+    while not _try(descriptor, fcntl.LOCK_EX):
+        if time.monotonic() >= until:
+            os.close(descriptor)
+            return None
+        time.sleep(_RETRY_SECONDS)
+    return descriptor
 
 
 def release(descriptor: int) -> None:

@@ -7,6 +7,7 @@ backup, because an old one would be a lie about the past.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from config_daemon.wire.sealing import canonical, seal_hmac, unseal_hmac
 MARKS = "marks"
 MAX_BYTES = 1 << 20
 RESERVE = 1000
+VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Marks:
     reserved: int
     epoch: str
     feed: Place | None
-    version: int = 1
+    version: int = VERSION
 
 
 def load(path: Path, hmac_keys: tuple[bytes, ...]) -> Marks | None:
@@ -41,6 +43,8 @@ def load(path: Path, hmac_keys: tuple[bytes, ...]) -> Marks | None:
     try:
         body = unseal_hmac(read_capped(path, MAX_BYTES), MARKS, hmac_keys)
         members = values.parse(body)
+        if members["version"] != VERSION:  # writing it back would drop what we do not know
+            raise ValueError(f"format {members['version']!r}, this program writes {VERSION}")
         feed = members["feed"]
         return Marks(
             generation=_counter(members["generation"]),
@@ -80,7 +84,9 @@ class Numbers:
     def reserve(self) -> None:
         """Reserve the next block well before it is needed; `trouble` says why that failed, None when it did not."""
         try:
-            self.write(reserved=self.last + RESERVE)
+            if self.last >= values.MAX_INTEGER:
+                raise OSError(errno.EOVERFLOW, "this generation has no numbers left")
+            self.write(reserved=min(self.last + RESERVE, values.MAX_INTEGER))
         except OSError as error:
             self.trouble = error.strerror or str(error)
         else:

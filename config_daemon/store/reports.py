@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 import apsw
 
-from config_daemon.core.resolve import leaves, put
+from config_daemon.core.paths import leaves, put
 from config_daemon.errors import NotFound, StoreCorrupted
 from config_daemon.store.ports import BadRow, Row, Tombstone
 from config_daemon.store.seals import RowSealer
 from config_daemon.store.sqlite import connect, live_rows, rows, tombstones, translated
-from config_daemon.store.transaction import parse_stored
+from config_daemon.store.stored import parse_stored
 from config_daemon.wire import values as portable
 from config_daemon.wire.sealing import canonical
 

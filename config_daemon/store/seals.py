@@ -18,7 +18,6 @@ from config_daemon.wire.sealing import canonical, pae
 _ROW_TYPE = b"application/vnd.config-daemon.row.v1"
 _ROW_KEY_INFO = b"config-daemon row-seal v1"
 FIRST_CHAIN = bytes(32).hex()
-MASTER_KEY_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from config_daemon.store.files import SHARED_MODE
 
 FORMAT = 1
 KEPT_EVENTS = 1000
+KEPT_PENDING = 50_000  # statements, while somebody else holds the file
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS daemon(key TEXT PRIMARY KEY, value TEXT);
@@ -58,6 +59,7 @@ class StatusBoard:
         self._path = path
         self._connection: apsw.Connection | None = None
         self._pending: list[tuple[str, tuple[Any, ...]]] = []
+        self._lost = False  # something that was told is not in the file
 
     def service(self, row: ServiceStatus) -> None:
         """Note what a service's state is now."""
@@ -124,21 +126,31 @@ class StatusBoard:
         """Return how many changes wait to be written."""
         return len(self._pending)
 
-    def flush(self) -> None:
-        """Write what was noted; a board that cannot be written is made anew, and never stops the daemon."""
+    def flush(self) -> bool:
+        """Write what was noted; True when what was told before is not in the file any more.
+
+        What somebody's lock keeps out waits for the next time, a file that cannot be used is made anew,
+        and what cannot be written at all is dropped: nothing here stops the daemon.
+        """
         if not self._pending:
-            return
+            return False
         try:
-            self._write()
-        except apsw.Error:
-            self.close()
+            return self._write()
+        except (apsw.BusyError, apsw.LockedError):
+            if len(self._pending) <= KEPT_PENDING:
+                return False
+        except (apsw.Error, OSError):
+            pass
+        self.close()
+        self._lost = True
+        try:
             for suffix in ("", "-wal", "-shm"):
                 self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-            try:
-                self._write()
-            except apsw.Error:
-                self.close()
-        self._pending.clear()
+            return self._write()
+        except (apsw.Error, OSError):
+            self.close()
+            self._pending.clear()
+            return False
 
     def reset(self) -> None:
         """Forget what an earlier daemon said about services and conditions."""
@@ -151,11 +163,17 @@ class StatusBoard:
             self._connection.close(True)
             self._connection = None
 
-    def _write(self) -> None:
+    def _write(self) -> bool:
         connection = self._open()
         with connection:
             for statement, row in self._pending:
-                connection.execute(statement, row)
+                try:
+                    connection.execute(statement, row)
+                except UnicodeEncodeError:  # the name of a file may hold bytes that are no text
+                    connection.execute(statement, tuple(map(_as_text, row)))
+        self._pending.clear()
+        lost, self._lost = self._lost, False
+        return lost
 
     def _open(self) -> apsw.Connection:
         if self._connection is not None and not self._path.exists():
@@ -167,11 +185,17 @@ class StatusBoard:
             connection.set_busy_timeout(50)
             connection.pragma("journal_mode", "WAL")
             connection.pragma("synchronous", "OFF")
-            if connection.pragma("user_version") not in (0, FORMAT):
+            version = connection.pragma("user_version")
+            if version not in (0, FORMAT):
                 raise apsw.CorruptError("another format")
+            self._lost = self._lost or version == 0
             connection.execute(_TABLES)
             connection.pragma("user_version", FORMAT)
         return self._connection
+
+
+def _as_text(value: Any) -> Any:
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 class StatusView:
@@ -231,5 +255,5 @@ class StatusView:
                 return list(connection.execute(statement, bindings).fetchall())
             finally:
                 connection.close(True)
-        except apsw.Error:
+        except (apsw.Error, UnicodeDecodeError):
             return []

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import apsw
 
-from config_daemon.core.resolve import leaves
+from config_daemon.core.paths import leaves
 from config_daemon.errors import (
     ErrorContext,
     InvalidConfig,

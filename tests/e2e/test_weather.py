@@ -315,7 +315,7 @@ def test_an_older_database_publishes_nothing_until_it_is_adopted(
     client.wait_for(
         lambda ms: any(m.topic == HEALTH and json.loads(m.payload)["event"] == "not-the-newest" for m in ms)
     )
-    assert facts(house)["mode"] == "read-only-fallback"
+    until(lambda: facts(house)["mode"] == "read-only-fallback", "the fallback")
     house.set("stt-worker", vad_threshold=0.3)
     done, result = request(house, "adopt", what="db")
     assert done == "done", result

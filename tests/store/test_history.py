@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from config_daemon.core.resolve import leaves
+from config_daemon.core.paths import leaves
 from config_daemon.errors import StoreCorrupted
 from config_daemon.store.ports import Edit
 from tests.store.conftest import NOW, Store, gone, merged

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from base64 import b64decode, b64encode
 
 import pytest
@@ -142,6 +143,7 @@ def other_pems() -> list[str]:
         "-----BEGIN PUBLIC KEY-----",
         *other_pems(),
     ],
+    ids=itertools.count(),
 )
 def test_any_other_text_is_no_key(text: str) -> None:
     with pytest.raises(KeyUnavailable):

@@ -1,0 +1,47 @@
+"""What the loop is made of; `main.py` builds it, tests build it with a fake broker and a fake clock."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from config_daemon.core.health import Findings
+from config_daemon.core.plan import Plan
+from config_daemon.daemon.broker import Broker
+from config_daemon.daemon.inbox import Inbox
+from config_daemon.daemon.judge import Judge
+from config_daemon.daemon.keeper import CacheKeeper
+from config_daemon.daemon.mirror import Mirror
+from config_daemon.daemon.report import Reporter
+from config_daemon.daemon.requests import Requests
+from config_daemon.daemon.sealer import Sealer
+from config_daemon.daemon.sight import Sight
+from config_daemon.daemon.surroundings import Surroundings
+from config_daemon.logs import Logger
+from config_daemon.wire.topics import Topics
+
+
+@dataclass(slots=True)
+class Parts:
+    """Everything that the loop drives, and the time."""
+
+    inbox: Inbox
+    broker: Broker
+    surroundings: Surroundings
+    judge: Judge
+    sight: Sight
+    plan: Plan
+    mirror: Mirror
+    sealer: Sealer
+    keeper: CacheKeeper
+    requests: Requests
+    reporter: Reporter
+    findings: Findings
+    topics: Topics
+    log: Logger
+    poll_seconds: float
+    clock: Callable[[], float] = time.monotonic
+    jitter: Callable[[], float] = random.random
+    alive: Callable[[], None] = field(default=lambda: None)
