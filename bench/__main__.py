@@ -28,7 +28,9 @@ RESULTS = Path(__file__).parent / "results"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what was asked for; return the process's exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--only", nargs="+", choices=FIGURES, default=FIGURES, metavar="NAME", help=", ".join(FIGURES))
+    parser.add_argument(
+        "--only", nargs="+", choices=FIGURES, default=FIGURES, metavar="NAME", help=", ".join(FIGURES)
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that everything runs")
     parser.add_argument("--repeat", type=int, default=0, metavar="N", help="repetitions (default 5; quick 2)")
     chosen = parser.parse_args(arguments)
@@ -56,12 +58,19 @@ def table(lines: Sequence[Line]) -> str:
     """Return the rows as a Markdown table."""
     rows = [("figure", "reach", "aim", "measured", "verdict"), ("---",) * 5]
     rows += [
-        (line.figure, line.reach, line.aim, line.measured, line.verdict + (f": {line.note}" if line.note else ""))
+        (
+            line.figure,
+            line.reach,
+            line.aim,
+            line.measured,
+            line.verdict + (f": {line.note}" if line.note else ""),
+        )
         for line in lines
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in rows
     )
 
 

@@ -14,9 +14,9 @@ from bench.receiver import connected
 from bench.scene import BASELINE_PREFIX
 
 FILTER = f"{BASELINE_PREFIX}/config/+"
-# paho's own limit; measured on this machine: unlimited is no faster with a stock mosquitto, and 20 (the
-# default) is what a user of paho gets who sets nothing
-IN_FLIGHT = 100
+# Without a limit paho is fastest here (7 000 messages a second; 5 000 with 100, 4 000 with its default of 20),
+# and the fastest baseline is the hardest one.
+IN_FLIGHT = 0
 
 
 class Publisher:

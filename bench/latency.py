@@ -26,7 +26,10 @@ def measure(scope: Scope) -> Outcome:
     samples = scope.of(300, 40)
     with scene(SERVICES) as here:
         worker = Worker(here.public_key, here.services)
-        with Receiver(here.url, f"{PREFIX}/config/+", 1, worker) as ours, Receiver(here.url, FILTER, 1) as plain:
+        with (
+            Receiver(here.url, f"{PREFIX}/config/+", 1, worker) as ours,
+            Receiver(here.url, FILTER, 1) as plain,
+        ):
             here.start_daemon()
             size = max(ours.take(30.0).payload_bytes for _ in here.services)
             here.quiet()

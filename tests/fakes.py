@@ -137,7 +137,6 @@ class FakeServer:
         self.retained: dict[str, bytes] = {}
         self.written: list[Written] = []  # everything ever taken, for those who put it back
         self.links: list[FakeLink] = []
-        self.watchers: list[Callable[[Written], None]] = []
         self.limit_bytes = 0
         self.denied: set[str] = set()  # nobody may write these
         self.secret: set[str] = set()  # nobody may read these; like Mosquitto's, the SUBACK says nothing
@@ -196,12 +195,6 @@ class FakeServer:
         """Write as some other client would; empty bytes clear the topic."""
         self._take(Written(writer, topic, raw), None)
 
-    def put_back(self, index: int) -> Written:
-        """Write a message again that was published before, however long ago."""
-        message = self.written[index]
-        self.write(message.topic, message.raw)
-        return message
-
     def wipe(self) -> None:
         """Lose everything retained, as a broker without persistence does when it restarts."""
         self.restart()
@@ -253,8 +246,6 @@ class FakeServer:
 
     def _take(self, message: Written, sender: FakeLink | None) -> int:
         self.written.append(message)
-        for watcher in self.watchers:
-            watcher(message)
         if message.topic in self.swallowed:
             return 0
         if message.raw:

@@ -25,7 +25,7 @@ from config_daemon.cli.init import make
 from config_daemon.cli.session import Session
 from config_daemon.core.health import Findings
 from config_daemon.daemon import main
-from config_daemon.daemon.events import Event, Stop
+from config_daemon.daemon.events import Dialed, Event, Stop
 from config_daemon.daemon.inbox import Inbox, Sockets
 from config_daemon.daemon.keeper import CacheKeeper
 from config_daemon.daemon.loop import Daemon, Parts
@@ -104,13 +104,35 @@ class Process:
         self.inbox.close()
 
 
+Seen = Callable[["Host", str, bytes], None]
+
+
+class _WatchedBroker(FakeBroker):
+    """Shows everything that the daemon signs, at the moment when it leaves."""
+
+    def __init__(self, host: Host, seen: Seen, put: Callable[[Dialed], None]) -> None:
+        super().__init__(host.server, put, host.name)
+        self._host, self._seen = host, seen
+
+    def open(self, will: tuple[str, bytes]) -> None:
+        self._seen(self._host, *will)
+        super().open(will)
+
+    def send(self, topic: str, raw: bytes, number: int, now: float) -> None:
+        self._seen(self._host, topic, raw)
+        super().send(topic, raw, number, now)
+
+
 class Host:
     """A data folder and its daemon; `name` is the daemon's client id."""
 
-    def __init__(self, folder: Path, server: FakeServer, clock: FakeClock, name: str = "daemon") -> None:
+    def __init__(
+        self, folder: Path, server: FakeServer, clock: FakeClock, seen: Seen, name: str = "daemon"
+    ) -> None:
         if not folder.exists():
             shutil.copytree(template(), folder)
         self.name, self.folder, self.server, self.clock = name, folder, server, clock
+        self._seen = seen
         self.ground: Ground = load_ground(folder, {}, {})
         self.files = self.ground.files
         self.process: Process | None = None
@@ -131,7 +153,7 @@ class Host:
             return threads[-1]
 
         def broker(_dial: Any) -> FakeBroker:
-            brokers.append(FakeBroker(self.server, inbox.put, self.name))
+            brokers.append(_WatchedBroker(self, self._seen, inbox.put))
             return brokers[-1]
 
         def keep(**made: Any) -> Parts:

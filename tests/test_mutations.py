@@ -95,10 +95,10 @@ def json_edits(rng: random.Random) -> Iterator[bytes]:
     """The message as JSON with members changed, added, removed; checksum mended; the old tail behind it."""
     while True:
         raw = rng.choice(GOOD)
-        members = json.loads(raw)
+        members: dict[str, Any] = json.loads(raw)
         del members["signature"]
         name = rng.choice(list(members))
-        value: Any = members[name]
+        value = members[name]
         if name == "config":
             members[name] = rng.choice(({}, {**value, "threads": rng.random()}, {**value, "new": None}))
         elif isinstance(value, int):

@@ -254,10 +254,13 @@ def _members() -> Iterator[Vector]:
     about = "wrong service, wrong checksum and old number: the first fault counts"
     yield _bad(6, "wrong-service", "first-fault", about, faulty, floor=(1, 2000, OTHER_BODY))
 
+    # same length as the head, so that the decoy's value begins at byte 88 and fits the checksum
+    decoy = edited(update(CONFIG), b',"config":', b',"konfig":')[:-1] + b',"config":{"threads":64}}'
     rewritten = update(b'{"threads": 4}', checksum=hashlib.sha256(b'{"threads":4}').hexdigest())
     for name, about, body in (
         ("value", "the checksum is that of other values", update(checksum=OTHER_BODY)),
         ("rewritten", "the checksum covers the config as a parser would write it again", rewritten),
+        ("decoy", "the checksum covers another member, which stands in the config's place", decoy),
         ("offset", "a member stands before the config", edited(update(), b',"config":', b',"a":1,"config":')),
         ("space", "a space stands before the config", edited(update(), b'"config":{', b'"config": {')),
     ):

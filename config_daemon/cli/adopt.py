@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from config_daemon.cli.arguments import dry_run_option, reason_option, service_argument, yes_option
+from config_daemon.cli.arguments import (
+    dry_run_option,
+    no_config,
+    reason_option,
+    service_argument,
+    yes_option,
+)
 from config_daemon.cli.session import Session, standard
-from config_daemon.errors import InvalidConfig, NotFound, StoreCorrupted
+from config_daemon.errors import InvalidConfig, StoreCorrupted
 
 if TYPE_CHECKING:
     from config_daemon.store.ports import BadRow, Written
@@ -36,9 +42,7 @@ def command(session: Session, service: str, reason: str | None, dry_run: bool, y
 
     row = session.reports.row(service)
     if row is None:
-        raise NotFound(
-            f"{service} has no config", suggestion="Run `config-daemon services` to see what there is."
-        )
+        raise no_config(session, service)
     if not isinstance(row, BadRow):
         facts = {"service": service, "config_version": row.version, "adopted": False, "changed": {}}
         session.show(facts, lambda: f"{service} needs no adoption: the seal of version {row.version} fits")

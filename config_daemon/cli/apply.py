@@ -9,7 +9,9 @@ from config_daemon.cli.session import Session, standard
 
 
 @click.command()
-@click.argument("file", nargs=-1, required=True, metavar="FILE...", type=click.Path(allow_dash=True))
+@click.argument(
+    "file", nargs=-1, required=True, metavar="FILE...", type=click.Path(allow_dash=True, readable=False)
+)
 @write_options
 @standard
 @click.pass_obj

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from config_daemon.catalog.definition import Definition
+    from config_daemon.store.reports import Past
 
     _Text = click.ParamType[str, Any]
 else:
@@ -112,6 +113,25 @@ def unknown_service(session: Session | None, service: str) -> NotFound:
         pass  # the folder is another problem, and told when somebody gets as far as needing it
     suggestion = f"Did you mean '{meant}'?" if meant else f"Defined are: {known}." if known else None
     return NotFound(f"there is no service {quoted(service)}", suggestion=suggestion)
+
+
+def no_config(session: Session, service: str) -> NotFound:
+    """Return the error for a service that has no config, or that is none."""
+    if session.catalog.get(service) is None:
+        return unknown_service(session, service)
+    return NotFound(
+        f"{service} has no config yet", suggestion=f"Give it one: `config-daemon set {service} KEY=VALUE`."
+    )
+
+
+def past_of(session: Session, service: str, version: int | None = None) -> Past:
+    """Return a service's set values at a version, the present ones for None.
+
+    Raises: NotFound, StoreError.
+    """
+    if session.reports.row(service) is None:
+        raise no_config(session, service)
+    return session.reports.at_version(service, version)
 
 
 def definition_of(session: Session, service: str) -> Definition:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from config_daemon.cli.arguments import service_argument, write_options, yes_option
+from config_daemon.cli.arguments import no_config, service_argument, write_options, yes_option
 from config_daemon.cli.session import Session, standard
 
 
@@ -29,7 +29,7 @@ def command(
     from config_daemon.store.ports import Row, Tombstone
     from config_daemon.store.stored import parse_stored
 
-    row = session.reports.row(service)
+    row = None if service in session.reports.lost() else session.reports.row(service)
     if isinstance(row, Tombstone):
         raise NotFound(
             f"{service} is deleted already, at version {row.version}",
@@ -39,10 +39,8 @@ def command(
         count = len(leaves(parse_stored(service, row.text)))
         if not dry_run:
             session.confirm(f"Delete {service}, version {row.version}, with {count} set values?", yes)
-    elif row is None and not session.reports.history(service, limit=1):
-        raise NotFound(
-            f"{service} has no config", suggestion="Run `config-daemon services` to see what there is."
-        )
+    elif row is None and service not in session.reports.lost():
+        raise no_config(session, service)
     elif not dry_run:
         session.confirm(f"Withdraw {service}, whose row somebody altered or removed?", yes)
     commit_one(session, service, lambda _stored: None, expect_version, reason, dry_run)

@@ -54,8 +54,10 @@ def command(session: Session, what: str, start: int | None, end: int | None, exi
 def _versions(
     session: Session, service: str, start: int | None, end: int | None
 ) -> tuple[dict[str, Any], Any]:
-    newer = session.reports.at_version(service, end)
-    older = session.reports.at_version(service, max(newer.version - 1, 0) if start is None else start)
+    from config_daemon.cli.arguments import past_of
+
+    newer = past_of(session, service, end)
+    older = past_of(session, service, max(newer.version - 1, 0) if start is None else start)
     return _compared(service, older.version, older.values, newer.version, newer.values)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from config_daemon.cli.printing import quoted
+from config_daemon.cli.printing import quoted, visible
 from config_daemon.errors import ErrorContext, InvalidConfig, UsageError
 from config_daemon.wire import values as portable
 
@@ -46,7 +46,7 @@ def read_text(file: str, limit_bytes: int) -> str:
 
     Raises: UsageError when it cannot be read, is longer, or is no UTF-8.
     """
-    shown = "standard input" if file == "-" else quoted(file)
+    shown = _shown(file)
     try:
         if file == "-":
             content = sys.stdin.buffer.read(limit_bytes + 1)
@@ -83,11 +83,13 @@ def read_documents(files: Iterable[str], kind: str | None = None) -> list[Docume
             if other is not document:
                 raise _refusal(file, f"names {document.service} a second time", "Name each service once.")
     if not found:
-        raise _refusal(", ".join(files), "names no service", 'Write {"stt-worker": {"vad_threshold": 0.6}}.')
+        raise _refusal(
+            ", ".join(map(_shown, files)), "names no service", 'Write {"stt-worker": {"vad_threshold": 0.6}}.'
+        )
     problems = [problem for document in found.values() for problem in portable.problems(document.values)]
     if problems:
         headline = problems[0].message if len(problems) == 1 else f"{len(problems)} values are no JSON values"
-        raise InvalidConfig(f"{', '.join(files)}: {headline}", contexts=problems)
+        raise InvalidConfig(f"{', '.join(map(_shown, files))}: {headline}", contexts=problems)
     return list(found.values())
 
 
@@ -173,7 +175,11 @@ def _document(service: Any, values: Any, file: str) -> Document:
     return Document(service, values, file)
 
 
+def _shown(file: str) -> str:
+    return "standard input" if file == "-" else visible(file[:200])
+
+
 def _refusal(file: str, what: str, mend: str) -> InvalidConfig:
-    name = "standard input" if file == "-" else file
+    name = _shown(file)
     context = ErrorContext("invalid_config", "BAD_FILE", f"{name} {what}", mend, failed_field=name)
     return InvalidConfig(context.message, suggestion=mend, contexts=[context])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -190,10 +191,16 @@ def _run_editor(path: Path) -> None:
         argv = shlex.split(wanted) if wanted else [next(filter(shutil.which, _EDITORS), "vi")]
     except ValueError:
         argv = []
+    # Ctrl-C belongs to the editor while it runs; a handler of ours, unlike "ignore", is not inherited by it
+    before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
         code = subprocess.run([*argv, str(path)], check=False).returncode if argv else 127
     except OSError:
         code = 127
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if code == -signal.SIGINT:
+        raise KeyboardInterrupt
     if code == 127:
         raise UsageError(
             f"there is no editor {wanted or 'vi'}",

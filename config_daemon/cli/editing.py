@@ -54,7 +54,9 @@ def _told(field: Field) -> Iterator[str]:
     from config_daemon.catalog.complaints import expectation
 
     words = f"{field.description} {field.help_text}".strip() or field.key
-    for line in textwrap.wrap(f"{words} [{expectation(field)}]", _WIDTH):
+    for line in textwrap.wrap(
+        f"{words} [{expectation(field)}]", _WIDTH, break_long_words=False, break_on_hyphens=False
+    ):
         yield f"# {line}"
     if field.is_secret:
         yield f"# {field.key} is a secret and cannot be set here"

@@ -55,7 +55,7 @@ def _chosen(session: Session, services: tuple[str, ...]) -> dict[str, _Kept]:
 
     Raises: NotFound for a service without a config; StoreCorrupted for one whose row was altered.
     """
-    from config_daemon.cli.arguments import definition_of
+    from config_daemon.cli.arguments import no_config
     from config_daemon.errors import NotFound
     from config_daemon.store.ports import BadRow, Row, Tombstone
     from config_daemon.store.reports import altered
@@ -67,10 +67,10 @@ def _chosen(session: Session, services: tuple[str, ...]) -> dict[str, _Kept]:
         row = rows.get(name)
         if isinstance(row, BadRow):
             raise altered(name)
+        if row is None:
+            raise no_config(session, name)
         if not isinstance(row, Row):
-            definition_of(session, name)
-            state = "is deleted" if row else "has no config yet"
-            raise NotFound(f"{name} {state}", suggestion="Run `config-daemon services` to see what there is.")
+            raise NotFound(f"{name} is deleted", suggestion="Leave it out, or bring it back with `rollback`.")
         found[name] = _Kept(row.version, parse_stored(name, row.text))
     return found
 

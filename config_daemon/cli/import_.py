@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="import")
-@click.argument("file", type=click.Path(allow_dash=True))
+@click.argument("file", type=click.Path(allow_dash=True, readable=False))
 @click.option(
     "--format", "kind", type=click.Choice(["json", "yaml", "env"]), help="What the file is, if its name does not tell."
 )  # fmt: skip

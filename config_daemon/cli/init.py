@@ -36,8 +36,19 @@ def command(session: Session) -> None:
 def make(session: Session) -> list[str]:
     """Make what is missing; return the names of what was made.
 
-    Raises: SettingsError when something is missing that cannot be remade, with the command that restores it.
+    Raises: SettingsError when something is missing that cannot be remade, with the command that restores
+    it, or when the folder does not let itself be written.
     """
+    try:
+        return _make(session)
+    except OSError as error:
+        raise SettingsError(
+            f"{error.filename or session.folder} cannot be made: {error.strerror}",
+            suggestion="Make that folder writable for this user, or name another one with --data.",
+        ) from error
+
+
+def _make(session: Session) -> list[str]:
     folder = session.folder
     made = [] if folder.is_dir() else ["folder"]
     folder.mkdir(parents=True, exist_ok=True)

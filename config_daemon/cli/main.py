@@ -86,7 +86,7 @@ class Lazy(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Add a did-you-mean to an unknown command."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args and args[0] not in COMMANDS and args[0][:1] != "-" and not ctx.resilient_parsing:
             import difflib
 
             near = difflib.get_close_matches(args[0][:SHOWN_CHARACTERS], COMMANDS, 1)
@@ -116,13 +116,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     prepare_streams()
     try:
         code = run(words)
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError:  # nobody reads what we print any more
-        code = 1
-    if code:
-        _forget_unprinted()
-    sys.exit(code)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        code = ConfigDaemonError.exit_code
+    sys.exit(code if _all_printed() else code or ConfigDaemonError.exit_code)
 
 
 def run(words: list[str]) -> int:
@@ -161,13 +157,17 @@ def _tell_usage(error: click.ClickException, as_json: bool) -> int:
     return UsageError.exit_code
 
 
-def _forget_unprinted() -> None:
-    """Keep Python from complaining at its end about output that nobody takes."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+def _all_printed() -> bool:
+    """Print what is buffered; what nobody takes is dropped, or Python would complain about it at its end."""
+    if sys.stdout is None:
+        return True
+    try:
         sys.stdout.flush()
-        return
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
 
 
 if __name__ == "__main__":

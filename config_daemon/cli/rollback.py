@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from config_daemon.cli.arguments import service_argument, write_options
+from config_daemon.cli.arguments import past_of, service_argument, write_options
 from config_daemon.cli.session import Session, standard
 
 
@@ -30,7 +30,7 @@ def command(
     """
     from config_daemon.cli.changes import commit_one
 
-    past = session.reports.at_version(service, to)
+    past = past_of(session, service, to)
     if expect_version is None:  # what was reconstructed belongs to the present version and no later one
         expect_version = 0 if past.deleted else past.newest
     if past.deleted and to == past.newest:

@@ -9,6 +9,7 @@ import click
 
 from config_daemon.cli.arguments import Service, unknown_service
 from config_daemon.cli.session import Session, standard
+from config_daemon.errors import KeyUnavailable, StoreError
 
 if TYPE_CHECKING:
     from config_daemon.store.reports import Item
@@ -75,7 +76,7 @@ def command(session: Session, text: str, service: str | None, advanced: bool, ki
 
 def _hits(session: Session, text: str, service: str | None) -> Iterator[_Hit]:
     words = text.lower().split()
-    items = {(item.service, item.key): item for item in session.reports.items()}
+    items = {(item.service, item.key): item for item in _items(session)}
     for name in [service] if service else session.catalog.names():
         definition = session.catalog.get(name)
         if definition is None:
@@ -90,6 +91,14 @@ def _hits(session: Session, text: str, service: str | None) -> Iterator[_Hit]:
     for item in items.values():  # values whose definition is gone, or members of free objects
         if service in (None, item.service):
             yield from _ranked(words, _of_item(item))
+
+
+def _items(session: Session) -> list[Item]:
+    try:
+        return session.reports.items()
+    except (StoreError, KeyUnavailable) as error:
+        session.say(f"note: values are not shown: {error.message}")
+        return []
 
 
 def _of_item(item: Item) -> _Hit:

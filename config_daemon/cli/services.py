@@ -43,11 +43,14 @@ def _listed(session: Session, everything: bool) -> Iterator[dict[str, Any]]:
 
     stored = session.reports.rows()
     told = {row.service: row for row in session.view.services()} if session.daemon_alive else {}
+    lost = session.reports.lost()
     deaths = session.reports.deaths() if everything else {}
-    names = sorted({*stored, *session.catalog.names()}) if everything else stored
+    names = sorted({*stored, *lost, *(session.catalog.names() if everything else ())})
     for name in names:
         row = stored.get(name)
-        if row is None:
+        if name in lost:
+            yield _entry(name, None, "row-missing", None, None)
+        elif row is None:
             yield _entry(name, None, "no config", None, None)
         elif not isinstance(row, Tombstone):
             yield _live(session, row, told.get(name))

@@ -64,9 +64,10 @@ class Session:
             raise UsageError(
                 f"{str(folder)!a} is no path in UTF-8", suggestion="Name the data folder in UTF-8."
             ) from error
-        if os.path.lexists(folder) and not folder.is_dir():
+        there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+        if not there.is_dir():
             raise UsageError(
-                f"{folder} is no folder",
+                f"{there} is no folder",
                 suggestion="Name the data folder with --data; its database is config.db in it.",
             )
         return folder
@@ -228,7 +229,10 @@ class Session:
             return
         if not self.as_json:
             click.echo(f"{question} [y/N] ", err=True, nl=False)
-            answer = sys.stdin.readline() if sys.stdin is not None else ""
+            try:
+                answer = sys.stdin.readline() if sys.stdin is not None else ""
+            except UnicodeDecodeError:
+                answer = "?"
             if answer.strip().lower() in ("y", "yes"):
                 return
             if answer:
@@ -271,7 +275,7 @@ def standard(command: Command) -> Command:
         click.option("--json", is_flag=True, expose_value=False, callback=keep_json, help="Print JSON, errors too."),
         click.option(
             "--data", metavar="DIR", expose_value=False, callback=keep_data, is_eager=True,
-            type=click.Path(file_okay=False),
+            type=click.Path(readable=False),
             help="The data folder (else $CONFIG_DAEMON_DATA, ./.config-daemon, /var/lib/config-daemon).",
         ),
     ):  # fmt: skip

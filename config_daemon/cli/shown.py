@@ -119,18 +119,14 @@ def _as_told(session: Session, told: ServiceStatus) -> Shown:
 
 
 def _as_stored(session: Session, service: str) -> Shown:
-    from config_daemon.cli.arguments import definition_of
+    from config_daemon.cli.arguments import no_config
     from config_daemon.cli.fixed import overrides_here
     from config_daemon.store.ports import Row, Tombstone
     from config_daemon.store.reports import altered
 
     found = session.reports.row(service)
     if found is None:
-        definition_of(session, service)
-        raise NotFound(
-            f"{service} has no config yet",
-            suggestion=f"Give it one: `config-daemon set {service} KEY=VALUE`.",
-        )
+        raise no_config(session, service)
     if isinstance(found, Tombstone):
         raise _deleted(service, found.version)
     if not isinstance(found, Row):

@@ -6,7 +6,14 @@ from typing import Any
 
 import click
 
-from config_daemon.cli.arguments import Key, check_keys, definition_of, service_argument, write_options
+from config_daemon.cli.arguments import (
+    Key,
+    check_keys,
+    definition_of,
+    past_of,
+    service_argument,
+    write_options,
+)
 from config_daemon.cli.session import Session, standard
 from config_daemon.errors import NotFound
 
@@ -51,7 +58,7 @@ def command(
     try:
         commit_one(session, service, change, expect_version, reason, dry_run)
     except _NothingSet:
-        present = session.reports.at_version(service)
+        present = past_of(session, service)
         if present.deleted:
             raise NotFound(
                 f"{service} is deleted, at version {present.version}",

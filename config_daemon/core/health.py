@@ -9,6 +9,7 @@ Source: seed 004 `ConfigHealthPayload`; docs/events.md lists the conditions.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -102,6 +103,11 @@ class Findings:
         for subject, detail in details.items():
             self.open(name, subject, detail, now)
 
+    def worst(self) -> tuple[str, int] | None:
+        """Return the name of the most serious critical condition and how often it is open; None without one."""
+        counts = Counter(name for name, _ in self._open if CONDITIONS[name].severity == "critical")
+        return min(counts.items(), key=lambda item: _EVENTS.index(item[0])) if counts else None
+
     def __iter__(self) -> Iterator[Condition]:
         return iter(self._open.values())
 
@@ -156,15 +162,13 @@ def is_ok(facts: Facts, conditions: Iterable[Condition]) -> bool:
     return facts.status == "healthy" and facts.mode == "normal" and not worst
 
 
-def event_of(findings: Iterable[Condition], base: str) -> str:
-    """Return the event that says what is most wrong, or `base` when nothing stops or endangers publishing."""
-    critical = [condition for condition in findings if condition.severity == "critical"]
-    if not critical:
+def event_of(findings: Findings, base: str) -> str:
+    """Return the event that says what is most wrong, or `base` when nothing critical is open."""
+    worst = findings.worst()
+    if worst is None:
         return base
-    worst = min(critical, key=lambda condition: _EVENTS.index(condition.name))
-    if worst.name != "rows-corrupted":
-        return worst.name
-    return f"{worst.name}:{sum(condition.name == worst.name for condition in critical)}"
+    name, count = worst
+    return f"{name}:{count}" if name == "rows-corrupted" else name
 
 
 _EVENTS = [name for name, kind in CONDITIONS.items() if kind.severity == "critical"]

@@ -1,10 +1,7 @@
 """The broker, reduced to publishing and a few events.
 
-Laws: one message in flight per topic, a window over all, one message per 50 ms and topic after the
-first, so that nothing older can overtake and nobody is flooded; accepted means PUBACK below 0x80; a
-connection that goes silent is given up; what was in flight on it is known by nobody and sent again.
-
-What is published, and when a message counts as behind, is the plan's.
+Laws: accepted means PUBACK below 0x80; a connection that goes silent is given up; what was in flight on
+it is known by nobody, and sent again by whoever still wants it.
 
 Source: MQTT 5.0 §3.4.2.1 (PUBACK reason codes), §3.2.2.3.6 (Maximum Packet Size).
 """
@@ -25,9 +22,8 @@ from config_daemon.daemon.events import (
 )
 from config_daemon.daemon.inbox import Sockets
 from config_daemon.daemon.link import Acked, Answered, Fact, Link
+from config_daemon.daemon.traffic import Traffic
 
-WINDOW = 200
-PACE_SECONDS = 0.05
 CONNACK_SECONDS, PUBACK_SECONDS = 5.0, 10.0
 _HEADER_BYTES = 16  # fixed header, topic length, packet identifier, properties
 _WHY = {0x95: "too-large", 0x97: "quota"}
@@ -37,14 +33,11 @@ Dial = Callable[[tuple[str, bytes]], None]
 class Broker:
     """One connection at a time; owned and driven by the loop's thread."""
 
-    def __init__(self, dial: Dial, window: int = WINDOW) -> None:
-        self._dial, self._window = dial, window
+    def __init__(self, dial: Dial) -> None:
+        self._dial, self._traffic = dial, Traffic()
         self._link: Link | None = None
         self._dialing = self.connected = False
         self._since, self._limit = 0.0, 0
-        self._in_flight: dict[int, tuple[str, int, float]] = {}
-        self._busy: set[str] = set()
-        self._recent: dict[str, float] = {}
         self._events: list[BrokerEvent] = []
 
     @property
@@ -55,12 +48,12 @@ class Broker:
     @property
     def in_flight(self) -> int:
         """Return how many messages wait for their PUBACK."""
-        return len(self._in_flight)
+        return len(self._traffic)
 
     @property
     def has_window(self) -> bool:
         """Tell whether any message may be sent."""
-        return self.connected and len(self._in_flight) < self._window
+        return self.connected and self._traffic.has_window
 
     def open(self, will: tuple[str, bytes]) -> None:
         """Begin to connect; `will` is (topic, payload)."""
@@ -87,25 +80,22 @@ class Broker:
                 self._lose("broker-down: the connection broke")
             elif not self.connected and now - self._since > CONNACK_SECONDS:
                 self._lose("broker-down: the broker accepts connections but does not answer")
-            elif self._in_flight and now - next(iter(self._in_flight.values()))[2] > PUBACK_SECONDS:
+            elif self._traffic.oldest_seconds(now) > PUBACK_SECONDS:
                 self._lose("broker-down: the broker stopped confirming messages")
         events, self._events = self._events, []
         return events
 
     def room(self, topic: str, now: float) -> bool:
         """Tell whether a message to the topic may be sent right now."""
-        while self._recent and now - (oldest := next(iter(self._recent.items())))[1] >= PACE_SECONDS:
-            del self._recent[oldest[0]]
-        return self.free(topic) and topic not in self._recent
+        return self.connected and self._traffic.room(topic, now)
 
     def free(self, topic: str) -> bool:
         """Tell whether nothing is in flight on the topic, whatever the pace."""
-        return self.has_window and topic not in self._busy
+        return self.connected and self._traffic.free(topic)
 
     def next_room(self, now: float) -> float:
         """Return in how many seconds the pace lets the next topic go; a long time when it holds none back."""
-        oldest = next(iter(self._recent.values()), None)
-        return 60.0 if oldest is None else max(0.0, oldest + PACE_SECONDS - now)
+        return self._traffic.next_room(now)
 
     def send(self, topic: str, raw: bytes, number: int, now: float) -> None:
         """Publish a retained message at QoS 1; `number` comes back with its outcome."""
@@ -114,10 +104,7 @@ class Broker:
             # paho would disconnect and send it again for ever
             self._events.append(Refused(topic, number, "too-large", 0x95))
             return
-        self._in_flight[self._link.publish(topic, raw)] = (topic, number, now)
-        self._busy.add(topic)
-        self._recent.pop(topic, None)
-        self._recent[topic] = now
+        self._traffic.sent(self._link.publish(topic, raw), topic, number, now)
 
     def subscribe(self, topics: list[str], foreign_only: bool = False, retained: bool | None = None) -> int:
         """Subscribe at QoS 1; retained messages come too unless `foreign_only`; return the request's number."""
@@ -143,8 +130,7 @@ class Broker:
                 self._limit, self.connected = limit, True
                 self._events.append(Connected())
             case Acked(request, code):
-                topic, number, _ = self._in_flight.pop(request, ("", 0, 0.0))
-                self._busy.discard(topic)
+                topic, number = self._traffic.acked(request)
                 done = code < 0x80
                 self._events.append(
                     Confirmed(topic, number)
@@ -156,9 +142,7 @@ class Broker:
 
     def _lose(self, reason: str) -> None:
         link, self._link, self.connected = self._link, None, False
-        self._in_flight.clear()
-        self._busy.clear()
-        self._recent.clear()
+        self._traffic = Traffic()
         if link is not None:
             link.drop()
             self._events.append(Lost(reason))

@@ -10,8 +10,6 @@ changed row and a fallback are one path.
 from __future__ import annotations
 
 from config_daemon import failpoints
-from config_daemon.core.health import Facts, event_of
-from config_daemon.core.modes import Mode, mode_of
 from config_daemon.core.plan import must_keep
 from config_daemon.daemon import events as e
 from config_daemon.daemon.parts import Parts
@@ -25,9 +23,8 @@ REFUSALS = {"denied": "publish-denied", "too-large": "too-large", "quota": "quot
 class Daemon:
     """Owns all mutable state; `run` returns when the daemon was asked to stop."""
 
-    def __init__(self, parts: Parts, event: str = "started") -> None:
-        self._p, self._event = parts, event
-        self._mode: Mode | None = None
+    def __init__(self, parts: Parts) -> None:
+        self._p = parts
         self._stopping = False
         self._dial_at, self._retry_seconds = 0.0, RETRY_FIRST_SECONDS
         self._put_off: dict[str, float] = {}
@@ -46,17 +43,16 @@ class Daemon:
             self._learn(happened, now)
         self._look(now, hinted)
         if p.sight.settled:
-            p.mirror.step(now, lambda: p.reporter.sentinel(self._facts(), now))
+            p.mirror.step(now, lambda: p.reporter.sentinel(now))
             p.sight.reread(p.mirror.judge(now))
         self._send(now)
         if not p.plan and p.sight.settled and p.mirror.ready:
             p.keeper.step(lambda: p.sealer.head(p.sight.place, p.sight.facts), now)
-        if p.broker.idle and now >= self._dial_at and (will := p.reporter.will(self._facts())):
+        if p.broker.idle and now >= self._dial_at and (will := p.reporter.will()):
             p.broker.open(will)
         p.requests.take_one()
         p.sealer.tend(now)
-        if p.sight.knows:
-            p.reporter.report(self._facts(), now)
+        p.reporter.report(now)
         p.alive()
 
     def _heed(self, event: e.Event, now: float) -> bool:
@@ -142,25 +138,6 @@ class Daemon:
                 p.findings.close(name, service)
         failpoints.reached("after_status")
 
-    def _facts(self) -> Facts:
-        p = self._p
-        mode = mode_of(p.sight.status, p.findings.holding, False)
-        if self._mode not in (None, mode):
-            p.log.warning("mode_changed", before=self._mode, after=mode, status=p.sight.status)
-            self._event = "recovered"
-        self._mode = mode
-        known = p.sight.known
-        return Facts(
-            status=p.sight.status,
-            mode=mode,
-            epoch=known.epoch,
-            schema_version=known.schema_version,
-            lkg_valid=p.keeper.valid,
-            event=event_of(p.findings, self._event),
-            services=len(p.plan.services),
-            behind=len(p.plan) + p.sight.unread,
-        )
-
     def _patience(self) -> float:
         """Return for how many seconds nothing can be due."""
         p, now = self._p, self._p.clock()
@@ -179,7 +156,7 @@ class Daemon:
         """Say that we stopped, wait until the broker has it, and leave without a will."""
         p = self._p
         until = p.clock() + STOP_SECONDS
-        number = p.reporter.farewell(self._facts()._replace(event="stopped"), p.clock())
+        number = p.reporter.farewell(p.clock())
         while p.broker.connected and p.clock() < until:
             p.inbox.wait(0.05, p.broker.sockets())
             happened = p.broker.drive(p.clock())

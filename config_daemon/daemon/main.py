@@ -126,13 +126,16 @@ def _build(
     facts = StoreFacts(cached.head.config_epoch, cached.head.schema_version, "") if cached else NOTHING_KNOWN
     judge = Judge(catalog, plan, findings, board, sealer.identity, sealer.now, settings.max_message_bytes)
     sight = Sight(reader, judge, findings, sealer.now, places, facts)
-    reporter = Reporter(sealer, broker, findings, board, ground, log, lambda: surroundings.overrides)
+    keeper = CacheKeeper(files.cache, hmac_key, plan, inbox.put, valid=cached is not None)
+    reporter = Reporter(
+        sealer, broker, findings, board, ground, log, plan, sight, keeper,
+        env_services=lambda: surroundings.overrides, event=event,
+    )  # fmt: skip
     mirror = Mirror(
         broker, plan, findings, topics, signer.verify_key, reporter.topic,
         standing=lambda: sealer.standing(sight.known.epoch), raise_to=numbers.raise_to, now_text=sealer.now,
         has_past=known is not None or cached is not None,
     )  # fmt: skip
-    keeper = CacheKeeper(files.cache, hmac_key, plan, inbox.put, valid=cached is not None)
     recovery = Recovery(
         files, ground.keys.row_sealer(), reader, sealer, sight, mirror, keeper,
         reread_all=lambda: sight.reread(plan.services),
@@ -145,7 +148,7 @@ def _build(
         sealer=sealer, keeper=keeper, requests=requests, reporter=reporter, findings=findings, topics=topics,
         log=log, poll_seconds=settings.poll_seconds, alive=_Pulse(notifier),
     )  # fmt: skip
-    return Daemon(parts, event), findings, signer
+    return Daemon(parts), findings, signer
 
 
 def _load_cache(

@@ -12,10 +12,13 @@ import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from config_daemon.core.health import CONDITIONS, Facts, Findings, make_health
-from config_daemon.core.plan import Service
+from config_daemon.core.health import CONDITIONS, Facts, Findings, event_of, make_health
+from config_daemon.core.modes import mode_of
+from config_daemon.core.plan import Plan, Service
 from config_daemon.daemon.broker import Broker
+from config_daemon.daemon.keeper import CacheKeeper
 from config_daemon.daemon.sealer import Sealer
+from config_daemon.daemon.sight import Sight
 from config_daemon.logs import Logger
 from config_daemon.store.files import READABLE_MODE, replace
 from config_daemon.store.ground import Ground
@@ -40,10 +43,16 @@ class Reporter:
         board: StatusBoard,
         ground: Ground,
         log: Logger,
+        plan: Plan,
+        sight: Sight,
+        keeper: CacheKeeper,
         env_services: Callable[[], Iterable[str]],
+        event: str,
     ) -> None:
         self._sealer, self._broker, self._findings, self._board = sealer, broker, findings, board
         self._ground, self._log, self._env_services = ground, log, env_services
+        self._plan, self._sight, self._keeper = plan, sight, keeper
+        self._event, self._mode = event, ""
         self._created_at = ground.created_at
         self._seconds = ground.settings.health_seconds
         self.topic = Topics(ground.settings.topic_prefix).health(ground.settings.name)
@@ -52,10 +61,30 @@ class Reporter:
         self._counted: tuple[int, bool] = (0, False)
         self._sent_at = self._flushed_at = float("-inf")
 
-    def will(self, facts: Facts) -> tuple[str, bytes] | None:
+    def facts(self) -> Facts:
+        """Return how the daemon is now."""
+        status = self._sight.status
+        mode = mode_of(status, self._findings.holding, rebuilding=False)
+        if mode != self._mode:
+            if self._mode:
+                self._log.warning("mode_changed", before=self._mode, after=mode, status=status)
+                self._event = "recovered"
+            self._mode = mode
+        return Facts(
+            status=status,
+            mode=mode,
+            epoch=self._sight.known.epoch,
+            schema_version=self._sight.known.schema_version,
+            lkg_valid=self._keeper.valid,
+            event=event_of(self._findings, self._event),
+            services=len(self._plan.services),
+            behind=len(self._plan) + self._sight.unread,
+        )
+
+    def will(self) -> tuple[str, bytes] | None:
         """Seal the will of a new connection, which gets a session of its own; None while nothing can be sealed."""
         self._session = str(uuid.uuid4())
-        health = self._health(facts._replace(event="offline"))
+        health = self._health(self.facts()._replace(event="offline"))
         if health is None:
             return None
         return self.topic, self._sealer.health(health.model_copy(update={"ok": False}))
@@ -92,19 +121,22 @@ class Reporter:
             self._log.warning("publish_refused", service=service, why=state, code=code)
         self._board.state(service, state, self._sealer.now())
 
-    def sentinel(self, facts: Facts, now: float) -> bytes | None:
+    def sentinel(self, now: float) -> bytes | None:
         """Publish health as the mark that ends a read-back; None while one is still on its way."""
         if not self._broker.free(self.topic):
             return None
-        health = self._health(facts)
+        health = self._health(self.facts())
         if health is None:
             return None
         raw = self._sealer.health(health)
         self._broker.send(self.topic, raw, health.sequence, now)
         return raw
 
-    def report(self, facts: Facts, now: float) -> None:
+    def report(self, now: float) -> None:
         """Publish health if it is due, and write status.db if enough has gathered."""
+        if not self._sight.knows:
+            return
+        facts = self.facts()
         said = (facts._replace(services=0, behind=0), self._session, self._findings.revision)
         counted = (facts.services, facts.behind == 0)
         recounted = counted != self._counted and now - self._sent_at >= COUNTS_SECONDS
@@ -117,9 +149,9 @@ class Reporter:
         ):
             self.flush(now)
 
-    def farewell(self, facts: Facts, now: float) -> int:
+    def farewell(self, now: float) -> int:
         """Publish the last health, whatever the pace; return its number."""
-        health = self._health(facts)
+        health = self._health(self.facts()._replace(event="stopped"))
         if health is None:
             return 0
         health = health.model_copy(update={"ok": False})

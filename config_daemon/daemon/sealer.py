@@ -11,7 +11,8 @@ from typing import Any
 
 from config_daemon import failpoints
 from config_daemon.core.health import Findings
-from config_daemon.core.plan import Sealed, Service
+from config_daemon.core.plan import Service
+from config_daemon.core.sealed import Sealed
 from config_daemon.core.surprise import Standing
 from config_daemon.store.cache import Head
 from config_daemon.store.keyfiles import Signer

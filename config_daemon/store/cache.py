@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from config_daemon import failpoints
-from config_daemon.core.plan import Fingerprint, Sealed
+from config_daemon.core.sealed import Fingerprint, Sealed
 from config_daemon.errors import CacheError, RejectedUpdate
 from config_daemon.store.files import read_capped, sync_folder, write_beside
 from config_daemon.store.ports import Place

@@ -76,7 +76,9 @@ def load_ground(folder: Path, environ: Mapping[str, str], flags: Mapping[str, st
             "config-daemon.toml": _toml(folder),
         }
     )
-    files = Files.below(folder, settings.db_path, settings.lkg_path, settings.epoch_path)
+    # a relative path starts from the folder: the daemon and a person's shell stand in different places
+    moved = [path and folder / path for path in (settings.db_path, settings.lkg_path, settings.epoch_path)]
+    files = Files.below(folder, *moved)
     return Ground(settings, files, KeyFiles(environ, env_file), env_file)
 
 

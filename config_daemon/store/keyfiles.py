@@ -7,7 +7,6 @@ signing, HMAC and master keys are three different secrets.
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,15 +64,20 @@ class KeyFiles:
         credential = _CREDENTIALS.get(name)
         if folder and credential and (Path(folder) / credential).exists():
             return _read(Path(folder) / credential)
-        file = self._environ.get(f"{name}_FILE") or (self._env_file and self._env_file.get(f"{name}_FILE"))
+        file = self._environ.get(f"{name}_FILE") or self._named_beside(f"{name}_FILE")
         if file:
-            return _read(Path(file), private=True)
+            return _read(Path(file), private=name in _CREDENTIALS)
         if self._env_file is None:
             return None
         text = self._env_file.get(name)
         if text is not None and name in _CREDENTIALS:
             _refuse_public(self._env_file.path)
         return text
+
+    def _named_beside(self, name: str) -> Path | None:
+        """Return a path that `.env` gives; a relative one starts from there, wherever a process stands."""
+        file = self._env_file.get(name) if self._env_file else None
+        return self._env_file.path.parent / file if self._env_file and file else None
 
     def signer(self) -> Signer:
         """Return the signing key, checked against the public key when that is known.
@@ -129,7 +133,7 @@ class KeyFiles:
     def _bytes(self, name: str) -> bytes:
         try:
             key = b64decode(self._need(name).strip(), validate=True)
-        except Base64Error:
+        except ValueError:  # Base64Error is one, and so is a letter beyond ASCII
             key = b""
         if len(key) != SYMMETRIC_KEY_BYTES:
             raise KeyUnavailable(f"{name} must be {SYMMETRIC_KEY_BYTES} bytes in base64")
@@ -145,7 +149,8 @@ def _read(path: Path, private: bool = False) -> str:
     if private:
         _refuse_public(path)
     try:
-        content = path.read_bytes()
+        with path.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise KeyUnavailable(f"{path} is too long for a key")
         return content.decode("utf-8").strip()

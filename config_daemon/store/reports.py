@@ -74,7 +74,10 @@ class StoreReports:
         self._path, self._sealer = path, sealer
 
     def row(self, service: str) -> Found | None:
-        """Return what is stored of a service, None when nothing is; a row of another epoch is a bad one."""
+        """Return what is stored of a service, None when nothing is; a row of another epoch is a bad one.
+
+        Raises: StoreCorrupted when somebody removed its row.
+        """
         with self._snapshot() as db:
             return self._row(db, service)
 
@@ -92,6 +95,15 @@ class StoreReports:
                 found.update(tombstones(db, self._sealer, some))
                 found.update(live_rows(db, self._sealer, some))
         return {name: _of_epoch(found[name], epoch) for name in names if name in found}
+
+    def lost(self) -> list[str]:
+        """Return the services whose row somebody removed: history knows them, and nothing says why they are gone."""
+        statement = (
+            "SELECT DISTINCT service FROM config_history"
+            " EXCEPT SELECT service FROM service_configs EXCEPT SELECT service FROM deleted_services ORDER BY 1"
+        )
+        with self._snapshot() as db:
+            return [service for (service,) in rows(db, statement)]
 
     def deaths(self) -> dict[str, tuple[str, str | None]]:
         """Return when and by whom each deleted service was deleted."""
@@ -156,6 +168,11 @@ class StoreReports:
             found = read(db, self._sealer, [service]).get(service)
             if found is not None:
                 return _of_epoch(found, _epoch(db))
+        if rows(db, "SELECT 1 FROM config_history WHERE service = ? LIMIT 1", (service,)):
+            raise StoreCorrupted(
+                f"the row of {service} was removed outside config-daemon",
+                suggestion=f"Restore the row, or run `config-daemon delete {service}` and write it again.",
+            )
         return None
 
     @contextlib.contextmanager

@@ -24,6 +24,7 @@ from config_daemon.errors import (
     StoreCorrupted,
     VersionConflict,
 )
+from config_daemon.store.complaints import headline, of_service, unnameable
 from config_daemon.store.ports import Edit, Written
 from config_daemon.store.seals import FIRST_CHAIN, RowSealer, next_chain
 from config_daemon.store.sqlite import VERSION, first, rows
@@ -52,6 +53,10 @@ _UPSERT_ITEM = (
     " ON CONFLICT(service, key) DO UPDATE SET value_json=excluded.value_json, type=excluded.type,"
     " complexity=excluded.complexity, description=excluded.description, help_text=excluded.help_text,"
     " updated_at=excluded.updated_at, updated_by=excluded.updated_by"
+)
+_KNOWN = (
+    "SELECT key, new_value_json FROM config_history WHERE id IN"
+    " (SELECT max(id) FROM config_history WHERE service = ? GROUP BY key) AND new_value_json <> ''"
 )
 
 
@@ -98,9 +103,13 @@ class Transaction:
     def apply(self, edits: Iterable[Edit]) -> list[Written]:
         """Check all edits, then write them; return what each did, in order."""
         problems: list[ErrorContext] = []
-        planned = [self._plan(edit, problems) for edit in edits]
+        planned = []
+        for edit in edits:
+            found: list[ErrorContext] = []
+            planned.append(self._plan(edit, found))
+            problems.extend(of_service(edit.service, problem) for problem in found)
         if problems:
-            raise InvalidConfig(_headline(problems), contexts=problems)
+            raise InvalidConfig(headline(problems), contexts=problems)
         return [self._write(*plan) for plan in planned]
 
     def _plan(
@@ -114,7 +123,7 @@ class Transaction:
         if self._adopt and stored.kind == "tombstone":
             new = None  # what is adopted stays what it is
         self._refuse_baseless(edit.service, stored, new)
-        unreadable = portable.problems(new)
+        unreadable = portable.problems(new) or tuple(unnameable(new or {}))
         if unreadable:
             problems.extend(unreadable)
             return edit.service, stored, new, {}
@@ -137,9 +146,7 @@ class Transaction:
     def _before(self, service: str, stored: Stored) -> dict[str, str]:
         """Return the JSON texts of the leaves that history knows as the current ones."""
         if self._adopt or stored.kind == "lost":
-            return dict(
-                rows(self._db, "SELECT key, value_json FROM config_items WHERE service = ?", (service,))
-            )
+            return dict(rows(self._db, _KNOWN, (service,)))
         return _texts(stored.values)
 
     def _check(
@@ -191,7 +198,11 @@ class Transaction:
             self._delete(service, version)
         else:
             self._store(service, stored, version, canonical(new).decode())
-        self._write_items(service, changed)
+        if self._adopt:  # whoever altered the row may have altered what is derived from it
+            self._db.execute("DELETE FROM config_items WHERE service = ?", (service,))
+            self._write_items(service, _changed({}, _texts(new or {})))
+        else:
+            self._write_items(service, changed)
         self._write_history(service, version, changed)
         return Written(service, version, changed, deleted=new is None)
 
@@ -260,11 +271,3 @@ def _changed(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, C
     """Return the differing leaves as (old, new) JSON text, None where absent."""
     keys = sorted(before.keys() | after.keys())
     return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
-
-
-def _headline(problems: list[ErrorContext]) -> str:
-    return (
-        problems[0].message
-        if len(problems) == 1
-        else f"{len(problems)} values are not valid; nothing was stored"
-    )

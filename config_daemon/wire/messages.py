@@ -90,7 +90,9 @@ class ConfigUpdate(Message):
     confirm_seconds: Annotated[int, Field(ge=10, le=3600)] | None = Field(
         None, description="how long a worker waits for confirmation before it steps back"
     )
-    until: Timestamp | None = Field(None, description="from then on `then` is in force; the two come together")
+    until: Timestamp | None = Field(
+        None, description="from then on `then` is in force; the two come together"
+    )
     then: dict[str, Any] | None = Field(None, description="the complete config after `until`")
 
     @model_validator(mode="after")

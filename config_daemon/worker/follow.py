@@ -2,7 +2,8 @@
 
 Laws: nothing is applied that was not verified and made durable first; `applied` is said after the
 program's own `apply` returned; a refusal keeps what runs and raises the floor; an attempt that failed
-is tried once more at the next start, because the program may have been mended.
+is tried once more at the next start, because the program may have been mended; one that ended the
+process is tried by the next start and not by the one after that, which starts from the good one.
 """
 
 from __future__ import annotations

@@ -18,7 +18,6 @@ from config_daemon.store.ports import BadRow, Changes, Edit, Place, Row, Tombsto
 from config_daemon.store.schema import create
 from config_daemon.store.seals import RowSealer
 from config_daemon.store.sqlite import SqliteReader
-from config_daemon.store.transaction import Rules
 from config_daemon.store.writer import SqliteWriter
 
 EPOCH = "6f3c8f0a-5d2e-4b5e-9d57-0c1f2a3b4c5d"
@@ -58,7 +57,9 @@ class FakeDefinition:
     def check(self, values: Mapping[str, Any]) -> tuple[ErrorContext, ...]:
         found = []
         if "model" not in values:
-            found.append(ErrorContext("missing_field", "MISSING_FIELD", "model is missing", "Set it.", "model"))
+            found.append(
+                ErrorContext("missing_field", "MISSING_FIELD", "model is missing", "Set it.", "model")
+            )
         if not isinstance(values["gain"], int | float) or values["gain"] > 10:
             found.append(ErrorContext("type_error", "TOO_HIGH", "gain is over 10", "Lower it.", "gain"))
         if values.get("tags") == []:
@@ -112,8 +113,8 @@ class Store:
         return self
 
     def writer(self, **more: Any) -> SqliteWriter:
-        more = {"sealer": SEALER, "definitions": FakeDefinitions(), "now": lambda: NOW, "synchronous": "OFF"} | more
-        writer = SqliteWriter(self.path, lock=self.files.store_lock, **more)
+        given: dict[str, Any] = {"definitions": FakeDefinitions(), "now": lambda: NOW, "synchronous": "OFF"}
+        writer = SqliteWriter(self.path, SEALER, lock=self.files.store_lock, **(given | more))
         self._open.append(writer)
         return writer
 
@@ -126,7 +127,9 @@ class Store:
         self._writer = self._writer or self.writer()
         return self._writer.commit(edits, **{"by": "test", **more})
 
-    def edit(self, service: str, change: Callable[..., Any], expect: int | None = None, **more: Any) -> Written:
+    def edit(
+        self, service: str, change: Callable[..., Any], expect: int | None = None, **more: Any
+    ) -> Written:
         return self.commit(Edit(service, change, expect), **more)[0]
 
     def set(self, service: str = "stt-worker", **values: Any) -> Written:
@@ -172,7 +175,8 @@ class Store:
             "SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'"
         ):
             columns.setdefault(table, []).append(f'typeof("{column}"), hex("{column}")')
-        return {table: self.sql(f"SELECT {','.join(c)} FROM {table} ORDER BY rowid") for table, c in columns.items()}  # noqa: S608
+        statements = {table: f"SELECT {','.join(each)} FROM {table}" for table, each in columns.items()}  # noqa: S608
+        return {table: self.sql(f"{statement} ORDER BY rowid") for table, statement in statements.items()}
 
     def close(self) -> None:
         for each in self._open:
@@ -185,6 +189,10 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store = Store(tmp_path).create()
     yield store
     store.close()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def codes(error: ConfigDaemonError) -> list[str]:

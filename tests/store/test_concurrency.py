@@ -27,8 +27,9 @@ writer = store.writer()
 print("ready", flush=True)
 sys.stdin.readline()
 for n in range(times):
-    written = store.edit("stt-worker", lambda stored: {**stored, f"{name}_{n}": stored.get("count", 0), "count": stored.get("count", 0) + 1})
-    print(written.version, flush=True)
+    def change(stored):
+        return {**stored, f"{name}_{n}": stored["count"], "count": stored["count"] + 1}
+    print(store.edit("stt-worker", change).version, flush=True)
 store.close()
 """
 
@@ -74,7 +75,9 @@ def test_of_fifty_who_expect_one_version_exactly_one_wins(store: Store) -> None:
 
 def test_fifty_who_expect_nothing_are_all_stored(store: Store) -> None:
     store.set(count=0)
-    told = at_once(store, lambda w, n: w.commit([Edit("stt-worker", added(f"by_{n}"))], by=f"w{n}")[0].version)
+    told = at_once(
+        store, lambda w, n: w.commit([Edit("stt-worker", added(f"by_{n}"))], by=f"w{n}")[0].version
+    )
     assert sorted(told) == list(range(2, WRITERS + 2))
     assert store.values() == {"count": WRITERS} | {f"by_{n}": 1 for n in range(WRITERS)}
     check_history(store, WRITERS + 1)
@@ -117,7 +120,11 @@ def test_a_reader_sees_whole_commits_only(store: Store) -> None:
             return True
         rows = store.reader().read(["stt-worker", "tts-worker"])
         one, other = rows["stt-worker"], rows["tts-worker"]
-        return isinstance(one, Row) and isinstance(other, Row) and (one.version, one.text) == (other.version, other.text)
+        return (
+            isinstance(one, Row)
+            and isinstance(other, Row)
+            and (one.version, one.text) == (other.version, other.text)
+        )
 
     assert all(at_once(store, write))
 

@@ -28,8 +28,7 @@ from config_daemon.store.ports import Edit
 from tests.store.conftest import Store, merged
 failpoints.arm(os.environ["CONFIG_DAEMON_FAILPOINT"])
 edits = [Edit("stt-worker", merged(gain=2, model="new"), 1), Edit("router", merged(gain=2))]
-print(Store(Path(sys.argv[1])).commit(*edits, synchronous="FULL") if False else
-      Store(Path(sys.argv[1])).writer(synchronous="FULL").commit(edits, by="test"), flush=True)
+print(Store(Path(sys.argv[1])).writer(synchronous="FULL").commit(edits, by="test"), flush=True)
 """
 
 
@@ -38,7 +37,8 @@ def die_at(store: Store, point: str) -> subprocess.CompletedProcess[str]:
     store.close()
     dead = subprocess.run(
         [sys.executable, "-c", WRITER, str(store.files.folder)],
-        cwd=ROOT, env=os.environ | {"CONFIG_DAEMON_FAILPOINT": f"{point}:kill"}, capture_output=True, text=True, timeout=60,
+        cwd=ROOT, env=os.environ | {"CONFIG_DAEMON_FAILPOINT": f"{point}:kill"},
+        capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert dead.returncode == -signal.SIGKILL, dead.stderr
     assert dead.stderr == f"failpoint reached: {point}\n"
@@ -144,7 +144,11 @@ def test_a_write_that_the_disk_refuses_is_not_acknowledged_and_the_next_one_is_s
     store.set(gain=1)
     store.close()
     child = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(store.files.folder)], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", FULL_DISK, str(store.files.folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert json.loads(child.stdout) == ["StoreError 69", {"gain": 2}, 3], child.stderr
     assert store.values() == {"gain": 4}

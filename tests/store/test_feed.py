@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from config_daemon.errors import StoreCorrupted
 from config_daemon.store.ports import BadRow, Edit, Place, Row, Tombstone
 from config_daemon.store.seals import RowSealer
-from tests.store.conftest import MASTER_KEY, SEALER, Store, gone, merged
+from tests.store.conftest import MASTER_KEY, SEALER, Store, merged
 
 ROW = "SELECT 'tts-worker', config_json, version, config_epoch, updated_at, updated_by, row_seal, row_seal_key_id"
 
@@ -57,7 +56,10 @@ def test_a_commit_that_changes_nothing_is_no_change(store: Store) -> None:
 @pytest.mark.parametrize(
     ("statement", "seen"),
     [
-        (f"INSERT INTO service_configs {ROW} FROM service_configs WHERE service = 'stt-worker'", ["tts-worker"]),
+        (
+            f"INSERT INTO service_configs {ROW} FROM service_configs WHERE service = 'stt-worker'",
+            ["tts-worker"],
+        ),
         ("UPDATE service_configs SET config_json = '{}' WHERE service = 'stt-worker'", ["stt-worker"]),
         ("UPDATE service_configs SET updated_by = 'x'", ["stt-worker"]),
         ("UPDATE service_configs SET service = 'tts-worker'", ["stt-worker", "tts-worker"]),
@@ -84,7 +86,12 @@ def test_a_place_is_its_number_and_its_token(store: Store) -> None:
     store.set(gain=1)
     place = store.changes().place
     assert store.changes(place).services == ()
-    for other in (Place(place.seq, "0" * 16), Place(place.seq + 1, place.token), Place(0, ""), Place(-1, place.token)):
+    for other in (
+        Place(place.seq, "0" * 16),
+        Place(place.seq + 1, place.token),
+        Place(0, ""),
+        Place(-1, place.token),
+    ):
         assert store.changes(other) == (None, place)
 
 
@@ -95,7 +102,9 @@ def test_places_of_two_stores_differ_from_the_first_on(store: Store, tmp_path: P
     assert other.changes(store.changes().place).services is None
 
 
-def test_a_restored_older_copy_lacks_the_place_also_when_it_has_grown_past_it(store: Store, tmp_path: Path) -> None:
+def test_a_restored_older_copy_lacks_the_place_also_when_it_has_grown_past_it(
+    store: Store, tmp_path: Path
+) -> None:
     store.set(gain=1)
     older = copy_of(store, tmp_path / "backup")
     store.set(gain=2)
@@ -152,7 +161,7 @@ def test_a_replaced_file_is_noticed_and_read_at_once(store: Store, tmp_path: Pat
     twin.set(gain=7)
     twin.close()
     put_away(store, tmp_path)
-    os.replace(other, store.path)
+    other.replace(store.path)
     assert reader.moved()
     assert not reader.moved()
     found = reader.read(["stt-worker"])["stt-worker"]

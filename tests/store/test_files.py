@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from config_daemon.store import files
 from config_daemon.store.files import Files, read_capped, replace, replace_durably
+from tests.store.conftest import names
 
 FORK = multiprocessing.get_context("fork")
 OLD, NEW = b"old" * 5000, b"new" * 9000
@@ -45,7 +45,7 @@ def test_a_file_is_made_and_replaced_with_its_mode_whatever_the_umask(
             put(tmp_path / "f", content, mode)
             assert (tmp_path / "f").read_bytes() == content
             assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == mode
-    assert os.listdir(tmp_path) == ["f"]
+    assert names(tmp_path) == ["f"]
 
 
 @pytest.mark.parametrize("put", [replace_durably, replace])
@@ -65,12 +65,13 @@ def test_what_lies_in_the_place_of_the_temporary_file_is_neither_written_nor_fol
     victim, beside = path.with_name("victim"), path.with_name(f".{path.name}.{os.getpid()}.new")
     victim.write_bytes(b"precious")
     victim.chmod(0o604)
-    {
+    traps: dict[str, Callable[[], object]] = {
         "symlink": lambda: beside.symlink_to(victim),
         "hardlink": lambda: beside.hardlink_to(victim),
         "fifo": lambda: os.mkfifo(beside),
         "leftover": lambda: beside.write_bytes(b"half"),
-    }[trap]()
+    }
+    traps[trap]()
     put(path, NEW, 0o600)
     assert path.read_bytes() == NEW
     assert victim.read_bytes() == b"precious"
@@ -86,7 +87,7 @@ def test_after_a_failure_the_old_file_is_there_and_nothing_else(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr(Path if step == "replace" else files.os, step, fail)
+        broken.setattr(Path if step == "replace" else os, step, fail)
         try:
             put(path, NEW, 0o600)
         except OSError as error:
@@ -95,7 +96,7 @@ def test_after_a_failure_the_old_file_is_there_and_nothing_else(
         else:  # a copy for readers is not synced
             assert (put, step) == (replace, "fsync")
             assert path.read_bytes() == NEW
-    assert os.listdir(path.parent) == [path.name]
+    assert names(path.parent) == [path.name]
 
 
 def test_a_full_disk_leaves_the_old_file(path: Path) -> None:
@@ -105,7 +106,7 @@ def test_a_full_disk_leaves_the_old_file(path: Path) -> None:
     child.join(20)
     assert child.exitcode == 7
     assert path.read_bytes() == OLD
-    assert os.listdir(path.parent) == [path.name]
+    assert names(path.parent) == [path.name]
 
 
 def _replace_with_little_room(path: Path) -> None:
@@ -154,7 +155,7 @@ def test_the_folder_is_synced_after_the_rename(path: Path, monkeypatch: pytest.M
         seen.append("rename")
         return rename(self, target)
 
-    monkeypatch.setattr(files.os, "fsync", note_sync)
+    monkeypatch.setattr(os, "fsync", note_sync)
     monkeypatch.setattr(Path, "replace", note_rename)
     replace_durably(path, NEW)
     assert seen == ["file", "rename", "folder"]
@@ -183,16 +184,17 @@ def test_only_a_file_is_read(path: Path) -> None:
     os.mkfifo(pipe)  # opening it would wait for a writer, for ever
     folder.mkdir()
     for other in (link, pipe, folder, path.with_name("missing")):
-        open_before = len(os.listdir("/proc/self/fd"))
+        open_before = len(names(Path("/proc/self/fd")))
         with pytest.raises(OSError):
             read_capped(other, 100)
-        assert len(os.listdir("/proc/self/fd")) == open_before
+        assert len(names(Path("/proc/self/fd"))) == open_before
 
 
 def test_a_folder_names_all_its_files(tmp_path: Path) -> None:
     here = Files.below(tmp_path)
     assert {
-        here.database, here.cache, here.epoch, here.environment, here.marks, here.status, here.store_lock, here.daemon_lock,
+        here.database, here.cache, here.epoch, here.environment, here.marks, here.status, here.store_lock,
+        here.daemon_lock,
     } == {
         tmp_path / name
         for name in (

@@ -21,8 +21,14 @@ MEMBERS = (
 )  # fmt: skip
 KEYS = st.sampled_from(["gain", "model", "audio", "tags", "x"])
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3) | st.floats(allow_nan=False, allow_infinity=False),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["rate", "b", "c"]), inner, max_size=2),
+    st.none()
+    | st.booleans()
+    | st.integers(-9, 9)
+    | st.text(max_size=3)
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["rate", "b", "c"]), inner, max_size=2)
+    ),
     max_leaves=4,
 )
 LIVES = st.lists(st.none() | st.dictionaries(KEYS, VALUES, max_size=4), max_size=6)
@@ -61,7 +67,9 @@ def test_a_change_is_one_row_per_key_and_one_id_per_commit(store: Store) -> None
         Edit("tts-worker", merged(gain=3)),
         by="operator", reason="louder",
     )  # fmt: skip
-    told = store.sql("SELECT service, key, version, changed_by, change_reason, changed_at FROM config_history ORDER BY id")
+    told = store.sql(
+        "SELECT service, key, version, changed_by, change_reason, changed_at FROM config_history ORDER BY id"
+    )
     assert told == [
         ("stt-worker", "audio.device", 1, "test", None, NOW),
         ("stt-worker", "audio.rate", 1, "test", None, NOW),

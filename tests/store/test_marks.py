@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from config_daemon.errors import CacheError
-from config_daemon.store import marks
+from config_daemon.store import files, marks
 from config_daemon.store.marks import RESERVE, Marks, Numbers, load
 from config_daemon.store.ports import Place
 from config_daemon.wire.sealing import canonical, seal_hmac, unseal_hmac
@@ -100,7 +100,9 @@ def test_numbers_rise_above_what_was_seen_elsewhere(path: Path) -> None:
     assert numbers.next() == 10**9 + 1 <= reserved_on_disk(path)
 
 
-def test_a_disk_that_refuses_ends_the_numbers_and_burns_none(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_refuses_ends_the_numbers_and_burns_none(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also the second try must not take the refused reservation for granted."""
     numbers = start(path)
     numbers.next()
@@ -218,13 +220,13 @@ class Daemons(RuleBasedStateMachine):
         self.used: list[int] = []
         self.numbers: Numbers | None = None
         self.full = False
-        self.really = marks.replace_durably
-        marks.replace_durably = self.replace  # type: ignore[assignment]
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(marks, "replace_durably", self.replace)
 
     def replace(self, path: Path, content: bytes) -> None:
         if self.full:
             _no_space()
-        self.really(path, content)
+        files.replace_durably(path, content)
 
     @initialize()
     def begin(self) -> None:
@@ -273,7 +275,7 @@ class Daemons(RuleBasedStateMachine):
         assert not self.used or self.used[-1] <= reserved_on_disk(self.path)
 
     def teardown(self) -> None:
-        marks.replace_durably = self.really
+        self.patch.undo()
         shutil.rmtree(self.folder)
 
 

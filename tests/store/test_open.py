@@ -5,16 +5,17 @@ from __future__ import annotations
 import multiprocessing
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import apsw
 import pytest
 
 from config_daemon.errors import SchemaMismatch, StoreCorrupted, StoreError, StoreLocked, StoreUnavailable
+from config_daemon.store.ports import Edit
 from config_daemon.store.schema import create
 from config_daemon.store.sqlite import FORMAT_VERSION
-from tests.store.conftest import EPOCH, NOW, OTHER_EPOCH, SEALER, Store, merged
+from tests.store.conftest import EPOCH, NOW, OTHER_EPOCH, SEALER, Store, merged, names
 
 FORK = multiprocessing.get_context("fork")
 
@@ -46,7 +47,7 @@ def test_a_new_store_is_empty_and_says_what_it_is(store: Store) -> None:
 
 def test_a_new_store_is_one_file_for_owner_and_group(empty_folder: Store) -> None:
     empty_folder.create()
-    assert os.listdir(empty_folder.files.folder) == ["config.db"]
+    assert names(empty_folder.files.folder) == ["config.db"]
     assert stat.S_IMODE(empty_folder.path.stat().st_mode) == 0o660
 
 
@@ -176,12 +177,14 @@ def test_of_two_that_make_a_store_at_once_one_wins(tmp_path: Path) -> None:
         for maker in makers:
             maker.join()
         assert [Store(folder).reader().facts().epoch] == won
-        assert os.listdir(folder) == ["config.db"]
+        assert names(folder) == ["config.db"]
 
 
 def test_what_a_killed_maker_left_is_no_obstacle(empty_folder: Store) -> None:
     empty_folder.path.with_name(f".{empty_folder.path.name}.new").write_bytes(b"half a database")
-    empty_folder.path.with_name(f".{empty_folder.path.name}.{os.getpid()}.new").write_bytes(b"half a database")
+    empty_folder.path.with_name(f".{empty_folder.path.name}.{os.getpid()}.new").write_bytes(
+        b"half a database"
+    )
     empty_folder.create()
     assert empty_folder.reader().facts().epoch == EPOCH
 
@@ -204,47 +207,37 @@ def _hold_exclusively(path: Path, held: object, let_go: object) -> None:
 
 
 @pytest.fixture
-def held_by_another(store: Store) -> object:
-    """Let another process hold the database; returns the call that ends it."""
-    held, let_go = FORK.Event(), FORK.Event()
-    locker = FORK.Process(target=_hold_exclusively, args=(store.path, held, let_go))
+def let_go(store: Store) -> Iterator[Callable[..., None]]:
+    """Let another process hold the whole database until this is called."""
+    held, enough = FORK.Event(), FORK.Event()
+    locker = FORK.Process(target=_hold_exclusively, args=(store.path, held, enough))
     locker.start()
     assert held.wait(20)
 
-    def end() -> None:
-        let_go.set()
-        locker.join(20)
+    def end(*_: object) -> None:
+        enough.set()
 
     yield end
     end()
+    locker.join(20)
 
 
-def test_a_held_database_is_locked_until_it_is_let_go(store: Store, held_by_another: Callable[[], None]) -> None:
+def test_a_held_database_is_locked_and_waited_for_by_writers_only(
+    store: Store, let_go: Callable[..., None]
+) -> None:
     reader = store.reader()
-    for use in (reader.moved, reader.facts, lambda: reader.changes(None), lambda: reader.read(["stt-worker"])):
+    for use in (
+        reader.moved,
+        reader.facts,
+        lambda: reader.changes(None),
+        lambda: reader.read(["stt-worker"]),
+    ):
         with pytest.raises(StoreLocked):
             use()
-    held_by_another()
+    writer = store.writer(refusal=let_go)  # asked when the writer has begun
+    assert writer.commit([Edit("stt-worker", merged(gain=2))], by="test")[0].version == 1
     assert reader.moved()
     assert reader.facts().epoch == EPOCH
-
-
-def test_a_writer_waits_for_another_writer(store: Store) -> None:
-    writer = store.writer()
-    held, let_go = FORK.Event(), FORK.Event()
-    locker = FORK.Process(target=_hold_exclusively, args=(store.path, held, let_go))
-    locker.start()
-    assert held.wait(20)
-
-    def refusal(_services: object, _adopt: bool) -> None:
-        let_go.set()  # the other one ends only after this writer began
-
-    waiting = store.writer(refusal=refusal)
-    from config_daemon.store.ports import Edit
-
-    assert waiting.commit([Edit("stt-worker", merged(gain=2))], by="test")[0].version == 1
-    locker.join(20)
-    writer.close()
 
 
 def test_a_path_with_every_special_character_is_only_a_path(tmp_path: Path) -> None:

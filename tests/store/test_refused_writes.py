@@ -63,7 +63,9 @@ def test_one_bad_edit_keeps_the_whole_commit_out_and_all_problems_are_told(store
         (Edit("tts-worker", merged(api_key="s3cret")), NotAllowed),
     ],
 )
-def test_edits_before_a_refused_one_are_not_stored(store: Store, last: Edit, kind: type[ConfigDaemonError]) -> None:
+def test_edits_before_a_refused_one_are_not_stored(
+    store: Store, last: Edit, kind: type[ConfigDaemonError]
+) -> None:
     store.set("router", gain=1)
     refused(store, kind, bad("stt-worker", gain=2), Edit("router", gone), last)
 
@@ -80,7 +82,7 @@ def test_a_change_that_raises_stores_nothing_and_the_next_one_works(store: Store
 
 
 def test_values_that_parsers_read_differently_are_all_named(store: Store) -> None:
-    values = {
+    values: dict[str, Any] = {
         "a": float("nan"), "b": float("inf"), "c": MAX_INTEGER + 1, "d": -MAX_INTEGER - 1,
         "e": "half \ud800 a pair", "f": [{"g": {1, 2}}], "gain": 1,
     }  # fmt: skip
@@ -106,10 +108,16 @@ def test_values_beyond_every_parser_are_refused(store: Store, values: dict[str, 
 
 @pytest.mark.parametrize(
     "values",
-    [nested(MAX_DEPTH), {f"k{n}": 1 for n in range(MAX_KEYS)}, {"x": MAX_INTEGER, "y": "\ud83d\ude00 \0 \x7f"}],
+    [
+        nested(MAX_DEPTH),
+        {f"k{n}": 1 for n in range(MAX_KEYS)},
+        {"x": MAX_INTEGER, "y": "\ud83d\ude00 \0 \x7f"},
+    ],
 )
 def test_values_at_the_limit_are_stored_exactly(store: Store, values: dict[str, Any]) -> None:
-    values = {k: v.encode("utf-16", "surrogatepass").decode("utf-16") if k == "y" else v for k, v in values.items()}
+    values = {
+        k: v.encode("utf-16", "surrogatepass").decode("utf-16") if k == "y" else v for k, v in values.items()
+    }
     store.set(**values)
     assert store.values() == values
 
@@ -143,7 +151,9 @@ def test_a_secret_is_not_stored_in_clear_text(store: Store, change: Callable[...
 
 
 @pytest.mark.parametrize("change", [merged(model="big"), lambda stored: {"gain": 2}, merged(model=None)])
-def test_a_value_that_the_environment_file_fixes_is_not_changed(store: Store, change: Callable[..., Any]) -> None:
+def test_a_value_that_the_environment_file_fixes_is_not_changed(
+    store: Store, change: Callable[..., Any]
+) -> None:
     store.set(gain=2, model="base")
     writer = store.writer(rules=Rules(fixed=lambda service, key: "/srv/.env:7" if key == "model" else None))
     before = store.content()
@@ -188,7 +198,14 @@ def test_an_empty_commit_changes_nothing(store: Store) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [{"by": ""}, {"by": "x" * 5001}, {"by": "cli:\udcff"}, {"reason": ""}, {"reason": "x" * 5001}, {"reason": "\ud800"}],
+    [
+        {"by": ""},
+        {"by": "x" * 5001},
+        {"by": "cli:\udcff"},
+        {"reason": ""},
+        {"reason": "x" * 5001},
+        {"reason": "\ud800"},
+    ],
 )
 def test_an_actor_or_a_reason_that_is_no_text_is_refused(store: Store, words: dict[str, str]) -> None:
     refused(store, UsageError, bad(gain=2), **words)
@@ -201,7 +218,9 @@ def test_the_longest_actor_and_reason_are_kept_whole(store: Store) -> None:
 
 
 def test_nobody_writes_while_writing_is_refused(store: Store) -> None:
-    writer = store.writer(refusal=lambda services, adopt: "the daemon serves the last known good config: db-locked")
+    writer = store.writer(
+        refusal=lambda services, adopt: "the daemon serves the last known good config: db-locked"
+    )
     with pytest.raises(StoreUnavailable, match="db-locked"):
         writer.commit([bad(gain=2)], by="test")
     assert store.changes().services == ()
@@ -221,4 +240,9 @@ def test_a_read_only_database_is_said_to_be_so(store: Store) -> None:
 
 def test_the_master_key_of_another_store_seals_nothing_that_is_read_here(store: Store) -> None:
     store.set(gain=2)
-    assert type(store.reader(SEALER.from_master_key("other", bytes(32))).read(["stt-worker"])["stt-worker"]).__name__ == "BadRow"
+    assert (
+        type(
+            store.reader(SEALER.from_master_key("other", bytes(32))).read(["stt-worker"])["stt-worker"]
+        ).__name__
+        == "BadRow"
+    )

@@ -16,7 +16,18 @@ from config_daemon.errors import InvalidConfig, NotAllowed, NotFound, StoreCorru
 from config_daemon.store.ports import BadRow, Edit, Row, Tombstone
 from config_daemon.store.seals import hkdf
 from config_daemon.store.transaction import Rules, parse_stored
-from tests.store.conftest import EPOCH, MASTER_KEY, NOW, OTHER_EPOCH, SEALER, Store, as_it_is, codes, gone, merged
+from tests.store.conftest import (
+    EPOCH,
+    MASTER_KEY,
+    NOW,
+    OTHER_EPOCH,
+    SEALER,
+    Store,
+    as_it_is,
+    codes,
+    gone,
+    merged,
+)
 
 
 def refused(store: Store, service: str = "stt-worker") -> StoreCorrupted:
@@ -33,7 +44,8 @@ def plant(store: Store, text: Any, service: str = "stt-worker", epoch: str = EPO
     """Put a row in place as only the holder of the master key can."""
     seal = SEALER.seal("service_configs", service, 1, epoch, text, NOW, "test")
     store.sql(
-        "INSERT INTO service_configs VALUES (?,?,1,?,?,'test',?,?)", (service, text, epoch, NOW, seal, SEALER.key_id)
+        "INSERT INTO service_configs VALUES (?,?,1,?,?,'test',?,?)",
+        (service, text, epoch, NOW, seal, SEALER.key_id),
     )
 
 
@@ -162,10 +174,14 @@ def test_a_single_flipped_bit_in_a_value_is_noticed(store: Store) -> None:
 
 def test_an_adopted_row_is_sealed_with_a_history_of_the_difference(store: Store) -> None:
     store.set(gain=2, model="base", audio={"rate": 1})
-    store.sql("""UPDATE service_configs SET config_json = '{"gain": 3, "audio": {"rate": 1}, "tags": ["a"]}'""")
+    store.sql(
+        """UPDATE service_configs SET config_json = '{"gain": 3, "audio": {"rate": 1}, "tags": ["a"]}'"""
+    )
     written = store.edit("stt-worker", as_it_is, adopt=True, by="operator", reason="mended by hand")
     assert written.version == 2
-    assert store.row() == Row("stt-worker", '{"audio":{"rate":1},"gain":3,"tags":["a"]}', 2, EPOCH, NOW, "operator")
+    assert store.row() == Row(
+        "stt-worker", '{"audio":{"rate":1},"gain":3,"tags":["a"]}', 2, EPOCH, NOW, "operator"
+    )
     told = store.history("key, old_value_json, new_value_json, changed_by, change_reason")[-3:]
     assert told == [
         ("gain", "2", "3", "operator", "mended by hand"),
@@ -222,7 +238,9 @@ def test_a_made_up_version_is_not_counted_on_from(store: Store, version: str) ->
 def test_damaged_items_do_not_hinder_an_adoption_and_are_put_right_by_it(store: Store) -> None:
     store.set(gain=2, model="base")
     store.sql("UPDATE config_items SET value_json = 'not JSON' WHERE key = 'gain'")
-    store.sql("INSERT INTO config_items SELECT 99, service, 'more', '1', '', '', '', '', 0, '', '' FROM service_configs")
+    store.sql(
+        "INSERT INTO config_items SELECT 99, service, 'more', '1', '', '', '', '', 0, '', '' FROM service_configs"
+    )
     store.sql("UPDATE service_configs SET row_seal = ''")
     store.adopt()
     assert store.items() == {"gain": "2", "model": '"base"'}

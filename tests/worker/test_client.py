@@ -144,7 +144,7 @@ def test_it_stops_quickly_in_any_state(
         assert time.monotonic() - began < 1.0
 
 
-def test_it_leaves_politely_and_at_once_on_a_signal(broker: Broker, raw_client: ClientFactory) -> None:
+def test_it_ends_at_once_on_a_signal(broker: Broker, raw_client: ClientFactory) -> None:
     program = (
         "import signal, sys\n"
         "from config_daemon.worker.client import Link, Subscriber\n"

@@ -148,6 +148,31 @@ def test_a_broker_that_accepts_and_never_answers_is_left(monkeypatch: pytest.Mon
         assert following.next() == ("t/a", b"alive")
 
 
+def test_it_says_goodbye_when_it_stops() -> None:
+    packets: queue.Queue[int] = queue.Queue()
+
+    def script(peer: Peer, _number: int) -> None:
+        peer.welcome()
+        peer.send(GOOD)
+        while first := peer.packet()[0]:
+            packets.put(first)
+
+    with fake_broker(script) as url:
+        with Following(url) as following:
+            following.next()
+        assert [packets.get(timeout=5) & 0xF0 for _ in range(2)] == [0x40, 0xE0]  # PUBACK, DISCONNECT
+
+
+def test_it_asks_for_the_path_of_the_url() -> None:
+    requests: queue.Queue[bytes] = queue.Queue()
+
+    with (
+        fake_broker(lambda peer, _: requests.put(peer.connection.recv(100))) as url,
+        Following(f"{url.replace('mqtt:', 'ws:')}/fleet/mqtt"),
+    ):
+        assert requests.get(timeout=5).startswith(b"GET /fleet/mqtt HTTP/1.1\r\n")
+
+
 def test_a_refused_subscription_is_told() -> None:
     def script(peer: Peer, _number: int) -> None:
         peer.welcome(granted=0x87)

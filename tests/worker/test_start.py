@@ -130,6 +130,18 @@ def test_a_newer_message_replaces_an_unfinished_one(edge: Edge) -> None:
     assert edge.next_life().applied == [{"number": 3}]
 
 
+@pytest.mark.parametrize("raw", [update(3, {"failing": 1}), update(3, {"invalid": 1})])
+def test_a_program_that_survives_its_own_end_does_not_fall_back_to_what_it_never_finished(
+    edge: Edge, raw: bytes
+) -> None:
+    edge.receive(update(1))
+    killed_while_applying(edge, update(2))  # as sys.exit() in a thread: the process goes on
+    edge.on_apply = lambda _: None
+    assert edge.receive(update(2)).state == "held"
+    assert edge.receive(raw).state == "rejected"
+    assert edge.next_life().runs == {"number": 1}
+
+
 def test_a_first_message_that_never_finished_leaves_nothing_to_start_from(edge: Edge) -> None:
     killed_while_applying(edge, FAILING)
     life = edge.next_life()

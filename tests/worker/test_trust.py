@@ -145,6 +145,13 @@ def test_a_good_message_on_another_topic_is_refused(edge: Edge, topic: str) -> N
     assert (edge.attempts, edge.floor()) == ([], None)
 
 
+def test_a_service_that_is_not_followed_is_refused_on_its_own_topic(edge: Edge) -> None:
+    raw, topic = update(service="router"), TOPICS.config("router")
+    assert refusal(raw, topic) == (6, "wrong-service")
+    assert edge.receive(raw, topic).reason == "wrong-service"
+    assert edge.attempts == []
+
+
 def test_a_reserved_name_is_no_service() -> None:
     everything = Trust([KEY.verify_key], ["keyring"], Topics())
     with pytest.raises(RejectedUpdate) as refused:

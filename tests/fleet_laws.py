@@ -1,0 +1,113 @@
+"""What must be true at every moment of a simulated fleet, and the history that says so.
+
+Laws: nothing here asks the daemon; messages are judged when they leave it, configs when a worker's
+program gets them. A broken law raises at once, so that the trace ends where it broke.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from config_daemon.catalog.catalog import Catalog
+from config_daemon.core.modes import mode_of
+from config_daemon.worker.follow import Report
+from tests.fleet_host import Host
+from tests.fleet_worker import FakeWorker
+
+TTS, STT = "tts-worker", "stt-worker"
+KEY = {TTS: "volume_percent", STT: "vad_silence_duration_ms"}
+ENV_SERVICE, ENV_KEY, ENV_NAME = TTS, "piper_voice", "TTS_WORKER__PIPER_VOICE"
+HOLDS = ("not-the-newest", "foreign-state", "disk-full")
+
+# The seed's "Database Health States", and what lies between two faults that follow one another: the
+# store may be found damaged when its lock ends, and be locked while a row in it is damaged.
+STATUS_ARROWS = {
+    ("healthy", "locked"), ("locked", "healthy"),
+    ("healthy", "corrupted"), ("corrupted", "healthy"),
+    ("locked", "corrupted"), ("corrupted", "locked"),
+}  # fmt: skip
+MODE_ARROWS = {("normal", "read-only-fallback"), ("read-only-fallback", "normal")}
+
+
+class Stored(NamedTuple):
+    """A row as an operator knows it: its version, and its value (None: deleted)."""
+
+    version: int
+    value: int | None
+
+
+@dataclass
+class Laws:
+    """Everything that was ever committed, and what was said so far."""
+
+    catalog: Catalog = field(default_factory=Catalog.load)
+    committed: set[tuple[str, Stored]] = field(default_factory=set)
+    voices: set[str | None] = field(default_factory=lambda: {None})
+    numbers: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    numbers_may_repeat: bool = False  # marks were lost while the clock is behind
+    reached: dict[str, tuple[int, int]] = field(default_factory=dict)
+    said: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+
+    def effective(self, service: str, value: int, voice: str | None) -> dict[str, Any]:
+        """Return the whole config that a row and `.env` make together."""
+        definition = self.catalog.get(service)
+        assert definition is not None
+        fixed = {ENV_KEY: voice} if service == ENV_SERVICE and voice is not None else {}
+        return definition.effective({KEY[service]: value, **fixed})
+
+    def sent(self, host: Host, topic: str, raw: bytes) -> None:
+        """A daemon signed something and sends it, or leaves it as its will."""
+        body = json.loads(raw)
+        known = self.numbers.setdefault((host.name, body["sequence"]), raw)
+        assert known == raw or self.numbers_may_repeat, (
+            f"number {body['sequence']} carries two contents:\n{known!r}\n{raw!r}"
+        )
+        if "/health/" in topic:
+            self._judge_health(host, body)
+        else:
+            assert not host.held, f"{topic} is published although {host.held} holds"
+
+    def applied(self, worker: FakeWorker, values: Any) -> None:
+        """A worker's program was given a config."""
+        stored = [row for service, row in self.committed if service == worker.service]
+        assert self._makes(worker.service, stored, values), (
+            f"{worker.name} applied what nobody committed: {values}"
+        )
+
+    def reported(self, worker: FakeWorker, report: Report) -> None:
+        """A worker said what became of a message."""
+        if report.state != "applied" or report.generation is None or report.sequence is None:
+            return
+        number, before = (report.generation, report.sequence), self.reached.get(worker.name, (0, 0))
+        assert number >= before, f"{worker.name} went back from {before} to {number}"
+        self.reached[worker.name] = number
+        stored = [
+            row
+            for service, row in self.committed
+            if service == worker.service and row.version == report.config_version
+        ]
+        assert self._makes(worker.service, stored, worker.running), (
+            f"{worker.name} calls version {report.config_version} what nobody committed as such: {worker.running}"
+        )
+
+    def _makes(self, service: str, stored: list[Stored], values: Any) -> bool:
+        return any(
+            values == self.effective(service, row.value, voice)
+            for row in stored
+            if row.value is not None
+            for voice in (self.voices if service == ENV_SERVICE else {None})
+        )
+
+    def _judge_health(self, host: Host, health: dict[str, Any]) -> None:
+        status, mode = health["database_status"], health["operational_mode"]
+        names = {condition["name"] for condition in health["conditions"]}
+        assert mode == mode_of(status, bool(names & set(HOLDS)), False), health
+        critical = any(condition["severity"] == "critical" for condition in health["conditions"])
+        assert not (health["ok"] and (status != "healthy" or mode != "normal" or critical)), health
+        before = self.said.get(host.name)
+        if before is not None and before[0] == health["session"]:
+            assert before[1] == status or (before[1], status) in STATUS_ARROWS, (before, health)
+            assert before[2] == mode or (before[2], mode) in MODE_ARROWS, (before, health)
+        self.said[host.name] = (health["session"], status, mode)

@@ -1,0 +1,120 @@
+"""One worker of the simulator: the real follower and its real state folder, on a fake connection.
+
+Laws: one object outlives the worker's processes; what a process has beside its folder is lost with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from nacl.signing import VerifyKey
+
+from config_daemon import failpoints
+from config_daemon.daemon.events import Arrived
+from config_daemon.wire.topics import Topics
+from config_daemon.worker.follow import Follower, Report
+from config_daemon.worker.keep import Keep
+from config_daemon.worker.trust import Floor, Trust
+from tests.fakes import FakeLink, FakeServer
+from tests.fleet_host import Died
+
+Applied = Callable[["FakeWorker", Any], None]
+Reported = Callable[["FakeWorker", Report], None]
+
+
+class FakeWorker:
+    """Follows one service; `running` is what its program was given last in this life."""
+
+    def __init__(
+        self, folder: Path, name: str, service: str, key: VerifyKey, server: FakeServer,
+        applied: Applied, reported: Reported,
+    ) -> None:  # fmt: skip
+        self.name, self.service = name, service
+        self.running: Any = None
+        self.reports: list[Report] = []
+        self._folder, self._key, self._server = folder, key, server
+        self._applied, self._reported = applied, reported
+        self._follower: Follower | None = None
+        self._link: FakeLink | None = None
+        self._die_at: str | None = None
+
+    @property
+    def up(self) -> bool:
+        """Tell whether its process runs."""
+        return self._follower is not None
+
+    @property
+    def floor(self) -> Floor | None:
+        """Return what it will never go below."""
+        return Keep(self._folder, self._trust().anchor).load(self.service).belief.floor
+
+    @property
+    def state(self) -> str | None:
+        """Return how the last attempt ended, as its disk says."""
+        return Keep(self._folder, self._trust().anchor).load(self.service).belief.outcome
+
+    def start(self) -> None:
+        """Start from what it kept; it connects when it next gets to run."""
+        trust = self._trust()
+        self._follower = Follower(
+            trust, Keep(self._folder, trust.anchor), [self.service], Topics(), self._apply, self._report
+        )
+        self._follower.start()
+
+    def run(self) -> None:
+        """Connect where that is possible, and take what came."""
+        if self._follower is None or not self._connected():
+            return
+        assert self._link is not None
+        facts, _ = self._link.move()
+        for fact in facts:
+            if isinstance(fact, Arrived) and not self._receive(fact):
+                return
+
+    def die_at(self, failpoint: str) -> None:
+        """Have the process die when it next reaches a failpoint while it takes a message."""
+        assert failpoint in failpoints.NAMES
+        self._die_at = failpoint
+
+    def crash(self) -> None:
+        """End the process without a word."""
+        self._follower = self.running = self._die_at = None
+        if self._link is not None:
+            self._link.drop()
+            self._link = None
+
+    def _connected(self) -> bool:
+        if self._link is None or not self._link.stands:
+            if not self._server.up:
+                return False
+            self._link = self._server.connect(self.name)
+            self._link.subscribe([Topics().config(self.service)])
+        return True
+
+    def _receive(self, message: Arrived) -> bool:
+        assert self._follower is not None
+        try:
+            with patch.object(failpoints, "reached", self._reached):
+                self._follower.receive(message.topic, message.payload)
+        except Died:
+            self.crash()
+            return False
+        return True
+
+    def _reached(self, name: str) -> None:
+        if name == self._die_at:
+            raise Died(name)
+
+    def _apply(self, _service: str, values: Any) -> None:
+        self._applied(self, values)
+        self.running = values
+
+    def _report(self, report: Report) -> None:
+        self.reports.append(report)
+        self._reported(self, report)
+
+    def _trust(self) -> Trust:
+        return Trust([self._key], [self.service], Topics())

@@ -1,0 +1,170 @@
+"""A failing disk: bits that flipped, pages that moved. What is read is what was sealed, or an error of ours."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config_daemon.errors import ConfigDaemonError, InvalidConfig, StoreError
+from config_daemon.store.ports import BadRow, Edit, Place, Row, Tombstone
+from config_daemon.store.transaction import parse_stored
+from tests.store.conftest import FakeDefinitions, Store, merged
+
+NAMES = FakeDefinitions.names
+ROUNDS = int(__import__("os").environ.get("ROUNDS", 150))
+PAGE = 4096
+
+
+class Damaged:
+    """A database in one file, of which damaged copies are made."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = Store(folder).create()
+        for service in NAMES:
+            self.store.set(service, gain=1, model="m" * 200, tags=["ü"] * 20)
+        for gain in range(2, 9):
+            self.store.set("stt-worker", gain=gain)
+        self.store.delete("router")
+        self.good = dict(self.store.reader().read(NAMES))
+        self.facts, self.place = self.store.reader().facts(), self.store.changes().place
+        self.store.close()  # the last connection: the journal is in the file
+        self.content = self.store.path.read_bytes()
+        assert not self.store.path.with_name("config.db-wal").exists()
+
+    def put(self, content: bytes) -> Store:
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            self.store.path.with_name(f"config.db{suffix}").unlink(missing_ok=True)
+        self.store.path.write_bytes(content)
+        return Store(self.store.files.folder)
+
+    def check(self, content: bytes) -> str:
+        """Read and write a damaged copy; return how it was noticed, `whole` when nothing is wrong."""
+        store, told = self.put(content), "whole"
+        try:
+            reader = store.reader()
+            reader.moved()
+            known = reader.changes(self.place).services is not None
+            names = reader.changes(None).services
+            for service, found in reader.read(NAMES).items():
+                if isinstance(found, BadRow):
+                    told = "bad row"
+                else:  # never a wrong one
+                    assert found == self.good[service]
+            if told == "whole" and (reader.facts() != self.facts or set(names or ()) != set(NAMES) or not known):
+                told = "another database"
+        except StoreError as error:
+            told = error.code
+        try:
+            store.edit("tts-worker", merged(gain=5))
+        except ConfigDaemonError as error:
+            assert error.contexts
+        finally:
+            store.close()
+        return told
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Damaged:
+    return Damaged(tmp_path)
+
+
+def test_a_whole_copy_is_whole(damaged: Damaged) -> None:
+    assert damaged.check(damaged.content) == "whole"
+
+
+def test_flipped_bits_never_give_another_value(damaged: Damaged) -> None:
+    chance = random.Random(20260102)  # noqa: S311 - replayable
+    seen = set()
+    for _ in range(ROUNDS):
+        content = bytearray(damaged.content)
+        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+        seen.add(damaged.check(bytes(content)))
+    assert seen >= {"whole", "bad row"}
+
+
+def test_flipped_bits_of_the_values_themselves_are_all_noticed(damaged: Damaged) -> None:
+    """The rows' own bytes, whose change SQLite's checks mostly do not see."""
+    chance = random.Random(20260103)  # noqa: S311 - replayable
+    start = damaged.content.index(b'{"gain":8')
+    for _ in range(ROUNDS // 3):
+        content = bytearray(damaged.content)
+        content[start + chance.randrange(250)] ^= 1 << chance.randrange(8)
+        assert damaged.check(bytes(content)) != "whole"
+
+
+def test_lost_and_misplaced_pages_never_give_another_value(damaged: Damaged) -> None:
+    chance = random.Random(20260104)  # noqa: S311 - replayable
+    pages = len(damaged.content) // PAGE
+    for _ in range(ROUNDS // 2):
+        content = bytearray(damaged.content)
+        at, source = (chance.randrange(pages) * PAGE for _ in range(2))
+        match chance.randrange(4):
+            case 0:
+                content[at : at + PAGE] = bytes(PAGE)
+            case 1:
+                content[at : at + PAGE] = content[source : source + PAGE]
+            case 2:
+                content[at + PAGE // 2 : at + PAGE] = bytes(PAGE // 2)
+            case _:
+                del content[at + chance.randrange(PAGE) :]
+        damaged.check(bytes(content))
+
+
+def test_a_lost_journal_is_noticed_by_the_place(damaged: Damaged, tmp_path: Path) -> None:
+    """SQLite calls the file whole; the commits in its journal are gone."""
+    store = damaged.put(damaged.content)
+    reader = store.reader()
+    reader.moved()  # who has it open keeps the journal from being cleared away
+    store.set("tts-worker", gain=7)
+    place = store.changes().place
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "config.db").write_bytes(damaged.content)
+    assert Store(copy).changes(place) == (None, damaged.place)
+    assert Store(copy).sql("PRAGMA integrity_check") == [("ok",)]
+    assert isinstance(place, Place)
+    store.close()
+
+
+@given(st.text() | st.from_regex(r'\A[{\["0-9a-z:,\]}\\u ]{0,40}\Z'))
+def test_any_text_of_a_row_is_values_or_a_verdict(text: str) -> None:
+    try:
+        assert isinstance(parse_stored("stt-worker", text), dict)
+    except InvalidConfig as error:
+        assert error.contexts[0].suggestion
+
+
+@given(st.binary(max_size=60), st.sampled_from(["config_json", "updated_by", "config_epoch", "row_seal", "service"]))
+def test_any_bytes_in_a_row_are_a_bad_row_or_the_sealed_one(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, column: str
+) -> None:
+    store = _shared(tmp_path_factory)
+    good = store.row("tts-worker")
+    store.sql("SAVEPOINT before")
+    store.sql(f"UPDATE service_configs SET {column} = CAST(? AS TEXT) WHERE service = 'stt-worker'", (content,))  # noqa: S608
+    found = store.reader().read(NAMES)
+    assert found["tts-worker"] == good
+    assert isinstance(found.get("stt-worker", BadRow), type | BadRow)
+    store.sql("DELETE FROM service_configs WHERE service <> 'tts-worker'")
+    store.sql("INSERT INTO service_configs SELECT * FROM kept")
+    store.close()
+
+
+_STORES: list[Store] = []
+
+
+def _shared(factory: pytest.TempPathFactory) -> Store:
+    if not _STORES:
+        store = Store(factory.mktemp("bytes")).create()
+        store.commit(Edit("stt-worker", merged(gain=1)), Edit("tts-worker", merged(gain=1)))
+        store.sql("CREATE TABLE kept AS SELECT * FROM service_configs WHERE service = 'stt-worker'")
+        _STORES.append(store)
+    return _STORES[0]
+
+
+def test_what_is_read_is_of_a_known_kind(damaged: Damaged) -> None:
+    assert {type(found) for found in damaged.good.values()} == {Row, Tombstone}
