@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from config_daemon.daemon.broker import WINDOW, Broker
+from config_daemon.daemon.broker import Broker
 from config_daemon.daemon.events import Arrived, Dialed, Subscribed
 from config_daemon.daemon.link import Acked, Answered, Fact
 
@@ -272,10 +272,8 @@ class FakeServer:
 class FakeBroker(Broker):
     """The real broker, connected to a fake server."""
 
-    def __init__(
-        self, server: FakeServer, put: Callable[[Dialed], None], name: str = "daemon", window: int = WINDOW
-    ) -> None:
-        super().__init__(lambda will: server.dial(name, will, put), window)
+    def __init__(self, server: FakeServer, put: Callable[[Dialed], None], name: str = "daemon") -> None:
+        super().__init__(lambda will: server.dial(name, will, put))
         self._server, self._name = server, name
 
     def die(self) -> None:

@@ -28,8 +28,9 @@ from config_daemon.daemon import main
 from config_daemon.daemon.events import Dialed, Event, Stop
 from config_daemon.daemon.inbox import Inbox, Sockets
 from config_daemon.daemon.keeper import CacheKeeper
-from config_daemon.daemon.loop import Daemon, Parts
+from config_daemon.daemon.loop import Daemon
 from config_daemon.daemon.notify import Notifier
+from config_daemon.daemon.parts import Parts
 from config_daemon.store import cache as cache_file
 from config_daemon.store import marks
 from config_daemon.store.ground import Ground, load_ground

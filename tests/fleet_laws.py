@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NamedTuple
 
 from config_daemon.catalog.catalog import Catalog
@@ -31,6 +32,11 @@ STATUS_ARROWS = {
 MODE_ARROWS = {("normal", "read-only-fallback"), ("read-only-fallback", "normal")}
 
 
+@cache
+def _catalog() -> Catalog:
+    return Catalog.load()
+
+
 class Stored(NamedTuple):
     """A row as an operator knows it: its version, and its value (None: deleted)."""
 
@@ -42,7 +48,7 @@ class Stored(NamedTuple):
 class Laws:
     """Everything that was ever committed, and what was said so far."""
 
-    catalog: Catalog = field(default_factory=Catalog.load)
+    catalog: Catalog = field(default_factory=_catalog)
     committed: set[tuple[str, Stored]] = field(default_factory=set)
     voices: set[str | None] = field(default_factory=lambda: {None})
     numbers: dict[tuple[str, int], bytes] = field(default_factory=dict)

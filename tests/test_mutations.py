@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 
 from config_daemon.errors import RejectedUpdate
-from config_daemon.wire.sealing import TAIL_BYTES, canonical, media_type, pae, seal_hmac
+from config_daemon.wire.mac import seal_hmac
+from config_daemon.wire.sealing import TAIL_BYTES, canonical, media_type, pae
 from config_daemon.wire.topics import Topics
 from config_daemon.worker.trust import Belief, Trust
 from tools.wire_messages import ED25519_ORDER, HEALTH, KEYS, TOPIC, numbered, sealed, update, with_signature
@@ -122,7 +123,7 @@ def duplicate_keys(rng: random.Random) -> Iterator[bytes]:
         raw = rng.choice(GOOD)
         members = json.loads(raw)
         name = rng.choice(list(members))
-        value = rng.choice((members[name], None, 1, {}, rng.choice(list(members.values()))))
+        value: Any = rng.choice((members[name], None, 1, {}, rng.choice(list(members.values()))))
         key = canonical(name) if rng.random() < 0.7 else b'"\\u%04x%s"' % (ord(name[0]), name[1:].encode())
         again = key + b":" + canonical(value)
         comma = rng.choice([place for place, byte in enumerate(raw) if byte == ord(",")])

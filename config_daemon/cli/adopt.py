@@ -47,43 +47,45 @@ def command(session: Session, service: str, reason: str | None, dry_run: bool, y
         facts = {"service": service, "config_version": row.version, "adopted": False, "changed": {}}
         session.show(facts, lambda: f"{service} needs no adoption: the seal of version {row.version} fits")
         return
-    _check_readable(session, row)
-    planned = _commit(session, row, reason, dry_run=True)
+    values = {} if service in session.reports.deaths() else _values(session, row)
+    planned = _commit(session, service, values, reason, dry_run=True)
     session.say(_page(row, planned))
     if dry_run:
         _show(session, planned, adopted=False)
         return
     session.confirm(f"Seal it as version {planned.version}?", yes)
-    _show(session, _commit(session, row, reason, dry_run=False), adopted=True)
+    _show(session, _commit(session, service, values, reason, dry_run=False), adopted=True)
 
 
-def _commit(session: Session, row: BadRow, reason: str | None, dry_run: bool) -> Written:
+def _commit(
+    session: Session, service: str, seen: dict[str, Any], reason: str | None, dry_run: bool
+) -> Written:
     from config_daemon.cli.changes import difference
     from config_daemon.store.ports import Edit
-    from config_daemon.store.stored import parse_stored
-
-    seen = parse_stored(row.service, row.row.text or "{}")
 
     def unchanged(stored: dict[str, Any]) -> dict[str, Any]:
         if difference(seen, stored):
             raise StoreCorrupted(
-                f"the row of {row.service} was altered again meanwhile", suggestion="Run the command again."
+                f"the row of {service} was altered again meanwhile", suggestion="Run the command again."
             )
         return stored
 
-    edit = Edit(row.service, unchanged)
+    edit = Edit(service, unchanged)
     why = reason or "adopted as altered outside config-daemon"
     return session.writer().commit([edit], by=session.actor, reason=why, dry_run=dry_run, adopt=True)[0]
 
 
-def _check_readable(session: Session, row: BadRow) -> None:
-    """Refuse a row that holds no values, with the command that puts back what history knows."""
+def _values(session: Session, row: BadRow) -> dict[str, Any]:
+    """Return what an altered row holds.
+
+    Raises: InvalidConfig when it holds no values, with the command that puts back what history knows.
+    """
     from config_daemon.store.reports import nested
     from config_daemon.store.stored import parse_stored
     from config_daemon.wire.sealing import canonical
 
     try:
-        parse_stored(row.service, row.row.text or "{}")
+        return parse_stored(row.service, row.row.text)
     except InvalidConfig as error:
         known = canonical(nested(row.service, session.reports.known(row.service))).decode().replace("'", "''")
         # for a person to run; quoted for SQL here and for the shell below

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from config_daemon.cli.session import Session
-    from config_daemon.core.resolve import Override
+    from config_daemon.core.definition import Override
 
 
 class FixedValues:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from config_daemon.store.cache import Cache
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group()
+@standard
 def command() -> None:
     """Look at the last-known-good cache, which the daemon goes on with when the database cannot be read."""
 

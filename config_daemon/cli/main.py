@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("export", "Write the set values of services."),
     "import": ("import_", "Read back what export wrote."),
     "adopt": ("adopt", "Look at a row that was edited by hand, and seal it."),
+    "lkg": ("lkg", "Look at the last-known-good cache."),
     "watch": ("watch", "Show verified messages as they arrive."),
     "verify": ("verify", "Check one message as a worker would."),
     "keys": ("keys", "Show the keys of this data folder."),

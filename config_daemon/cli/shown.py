@@ -15,7 +15,7 @@ from config_daemon.cli.session import Session
 from config_daemon.errors import NotFound, StoreError
 
 if TYPE_CHECKING:
-    from config_daemon.core.resolve import Resolved
+    from config_daemon.core.definition import Resolved
     from config_daemon.store.ports import Row
     from config_daemon.store.status import ServiceStatus
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+_ABSENT = object()
+
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return the values that are no objects, by dotted key; an empty object counts as a value."""
@@ -26,6 +28,17 @@ def put(values: dict[str, Any], key: str, value: Any) -> None:
             inner = values[name] = {}
         values = inner
     values[last] = value
+
+
+def remove(values: dict[str, Any], key: str) -> bool:
+    """Take the value at a dotted key away, in place; False when there is none."""
+    *path, last = key.split(".")
+    for name in path:
+        inner = values.get(name)
+        if not isinstance(inner, dict):
+            return False
+        values = inner
+    return values.pop(last, _ABSENT) is not _ABSENT
 
 
 def copied(values: Mapping[str, Any]) -> dict[str, Any]:

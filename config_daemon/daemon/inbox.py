@@ -15,8 +15,8 @@ import os
 import select
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
+from typing import NamedTuple
 
 from config_daemon.daemon.events import Event, Hint
 
@@ -25,8 +25,7 @@ LADDER_GROWTH = 1.35
 LADDER_SECONDS = 0.06
 
 
-@dataclass(frozen=True, slots=True)
-class Sockets:
+class Sockets(NamedTuple):
     """What to wait for beside the pipe: descriptors to read, and to write."""
 
     readable: tuple[int, ...] = ()

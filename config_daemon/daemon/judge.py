@@ -11,9 +11,10 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from config_daemon.core.definition import Override, Resolved
 from config_daemon.core.health import Findings
 from config_daemon.core.plan import Plan, is_behind
-from config_daemon.core.resolve import Override, Resolved, resolve
+from config_daemon.core.resolve import resolve
 from config_daemon.core.sealed import Fingerprint
 from config_daemon.errors import InvalidConfig
 from config_daemon.store.ports import BadRow, Row, Tombstone

@@ -9,15 +9,15 @@ changed row and a fallback are one path.
 
 from __future__ import annotations
 
+import contextlib
+
 from config_daemon import failpoints
 from config_daemon.core.plan import must_keep
 from config_daemon.daemon import events as e
 from config_daemon.daemon.parts import Parts
 
 RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS = 1.0, 60.0
-REFUSED_SECONDS = 60.0
 STOP_SECONDS = 8.0
-REFUSALS = {"denied": "publish-denied", "too-large": "too-large", "quota": "quota"}
 
 
 class Daemon:
@@ -27,7 +27,6 @@ class Daemon:
         self._p = parts
         self._stopping = False
         self._dial_at, self._retry_seconds = 0.0, RETRY_FIRST_SECONDS
-        self._put_off: dict[str, float] = {}
 
     def run(self) -> None:
         """Tick until stopped, then say good-bye."""
@@ -70,7 +69,6 @@ class Daemon:
         match event:
             case e.Connected():
                 self._retry_seconds = RETRY_FIRST_SECONDS
-                self._put_off.clear()
                 p.mirror.connected()
                 p.reporter.connected()
                 p.log.info("broker_connected")
@@ -83,8 +81,8 @@ class Daemon:
                 self._confirm(topic, number, now)
             case e.Refused(topic, _, why, code):
                 service = p.topics.service_of(topic) or topic
-                self._put_off[service] = now + REFUSED_SECONDS
-                p.reporter.refused(service, REFUSALS[why], why, code)
+                p.mirror.put_off(service, now)
+                p.reporter.refused(service, why, code)
             case e.Arrived():
                 p.mirror.arrived(event)
             case e.Subscribed():
@@ -106,13 +104,8 @@ class Daemon:
             topic = p.topics.config(service)
             if not p.broker.has_window:
                 return
-            if (
-                not p.broker.room(topic, now)
-                or self._put_off.get(service, 0.0) > now
-                or p.sight.is_unread(service)
-            ):
-                continue
-            if not p.mirror.may_send(service, now):
+            may = p.broker.room(topic, now) and p.mirror.may_send(service, now)
+            if not may or p.sight.is_unread(service):
                 continue
             if not must_keep(entry):
                 sealed = p.sealer.update(service, entry)
@@ -133,9 +126,6 @@ class Daemon:
         p.reporter.confirmed(service, p.plan.services[service])
         p.mirror.changed(service, now)
         p.keeper.touch()
-        if self._put_off.pop(service, None) is not None:
-            for name in REFUSALS.values():
-                p.findings.close(name, service)
         failpoints.reached("after_status")
 
     def _patience(self) -> float:
@@ -166,5 +156,6 @@ class Daemon:
                 break
         p.broker.close(1.0)
         p.keeper.wait(STOP_SECONDS)
-        p.sealer.numbers.close(p.sight.place)
+        with contextlib.suppress(OSError):  # what is on disk covers every number used; a few are wasted
+            p.sealer.numbers.close(p.sight.place)
         p.reporter.flush(p.clock())

@@ -77,6 +77,7 @@ class Mirror:
         """Begin anew on a fresh connection."""
         self.ready, self._reading = False, None
         self._arrived.clear()
+        self._backoff.clear()
         self._broker.subscribe([self._topics.every_config], foreign_only=True)
         self._broker.subscribe([self._health_topic])
 
@@ -122,8 +123,12 @@ class Mirror:
         self._touched[service] = None
         self._again_at = min(self._again_at, now + CHECK_AGAIN_SECONDS)
 
+    def put_off(self, service: str, now: float) -> None:
+        """Have a service wait whose message the broker refused; it will hardly think better of it soon."""
+        self._backoff[service] = (now + BACKOFF_LAST_SECONDS, BACKOFF_LAST_SECONDS)
+
     def may_send(self, service: str, now: float) -> bool:
-        """Tell whether putting a topic right is not backed off just now."""
+        """Tell whether sending to a service's topic is not backed off just now."""
         return not self._backoff or now >= self._backoff.get(service, (0.0, 0.0))[0]
 
     def adopted(self) -> None:

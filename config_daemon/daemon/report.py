@@ -29,6 +29,7 @@ from config_daemon.wire.topics import Topics
 COUNTS_SECONDS = 1.0
 BOARD_SECONDS = 0.1
 BOARD_ROWS = 2000
+REFUSALS = {"denied": "publish-denied", "too-large": "too-large", "quota": "quota"}
 BROKER_CONDITIONS = ("broker-down", "broker-auth", "broker-tls")
 
 
@@ -57,6 +58,7 @@ class Reporter:
         self._seconds = ground.settings.health_seconds
         self.topic = Topics(ground.settings.topic_prefix).health(ground.settings.name)
         self._session = str(uuid.uuid4())
+        self._refused: set[str] = set()
         self._said: tuple[Any, ...] = ()
         self._counted: tuple[int, bool] = (0, False)
         self._sent_at = self._flushed_at = float("-inf")
@@ -108,16 +110,19 @@ class Reporter:
         """Note that the broker holds a service's newest message."""
         sealed = entry.sealed
         assert sealed is not None
+        if service in self._refused:
+            self._refused.discard(service)
+            for name in REFUSALS.values():
+                self._findings.close(name, service)
         self._board.confirmed(
             service, sealed.fingerprint.generation, sealed.sequence, sealed.body_sha256, self._sealer.now(),
             held_back=entry.wanted is None,
         )  # fmt: skip
 
-    def refused(self, service: str, condition: str, state: str, code: int) -> None:
+    def refused(self, service: str, state: str, code: int) -> None:
         """Note that the broker will not hold a message; `code` is MQTT's."""
-        if condition in CONDITIONS and self._findings.open(
-            condition, service, f"the broker answered {code}", self._sealer.now()
-        ):
+        if self._findings.open(REFUSALS[state], service, f"the broker answered {code}", self._sealer.now()):
+            self._refused.add(service)
             self._log.warning("publish_refused", service=service, why=state, code=code)
         self._board.state(service, state, self._sealer.now())
 

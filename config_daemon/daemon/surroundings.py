@@ -14,8 +14,8 @@ from pathlib import Path
 
 from config_daemon.catalog.catalog import Catalog
 from config_daemon.catalog.definition import env_name
+from config_daemon.core.definition import Override
 from config_daemon.core.health import Findings
-from config_daemon.core.resolve import Override
 from config_daemon.errors import ErrorContext, SettingsError
 from config_daemon.store.dotenv import EnvFile, TwoLooks
 from config_daemon.store.overrides import overrides_of

@@ -19,7 +19,8 @@ from config_daemon.core.sealed import Fingerprint, Sealed
 from config_daemon.errors import CacheError, RejectedUpdate
 from config_daemon.store.files import read_capped, sync_folder, write_beside
 from config_daemon.store.ports import Place
-from config_daemon.wire.sealing import canonical, seal_hmac, unseal_hmac
+from config_daemon.wire.mac import seal_hmac, unseal_hmac
+from config_daemon.wire.sealing import canonical
 
 LKG = "lkg"
 MAX_BYTES = 1 << 30

@@ -16,7 +16,8 @@ from config_daemon.errors import CacheError, RejectedUpdate
 from config_daemon.store.files import read_capped, replace_durably
 from config_daemon.store.ports import Place
 from config_daemon.wire import values
-from config_daemon.wire.sealing import canonical, seal_hmac, unseal_hmac
+from config_daemon.wire.mac import seal_hmac, unseal_hmac
+from config_daemon.wire.sealing import canonical
 
 MARKS = "marks"
 MAX_BYTES = 1 << 20

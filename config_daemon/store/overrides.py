@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from config_daemon.catalog.definition import Definition, env_name
-from config_daemon.core.resolve import Override
+from config_daemon.core.definition import Override
 from config_daemon.errors import ErrorContext, SettingsError
 from config_daemon.store.dotenv import EnvFile
 

@@ -142,7 +142,7 @@ class SqliteReader:
                 self._open(),
                 "SELECT config_epoch, version, model_hash FROM config_epoch c JOIN schema_version s ON c.id = s.id",
             )
-        if not found:
+        if not found or list(map(type, found[0])) != [str, int, str]:
             raise StoreCorrupted(f"{self._path} has no epoch")
         return StoreFacts(*found[0])
 
@@ -152,9 +152,9 @@ class SqliteReader:
             connection = self._open()
             with _snapshot(connection):
                 newest = rows(connection, "SELECT seq, token FROM change_feed ORDER BY seq DESC LIMIT 1")
-                if newest:
+                if newest and isinstance(newest[0][1], str):
                     return _changes(connection, since, Place(*newest[0]))
-        raise StoreCorrupted(f"{self._path} has an empty change feed", suggestion="Restore it from a backup.")
+        raise StoreCorrupted(f"{self._path} has no change feed", suggestion="Restore it from a backup.")
 
     def read(self, services: Sequence[str]) -> Mapping[str, Row | Tombstone | BadRow]:
         """Return the verified rows of the services that exist."""
@@ -233,15 +233,15 @@ def _snapshot(connection: apsw.Connection) -> Iterator[None]:
 
 
 def _changes(connection: apsw.Connection, since: Place | None, newest: Place) -> Changes:
-    if since is None:
-        statement = "SELECT service FROM service_configs UNION SELECT service FROM deleted_services"
-        return Changes(tuple(service for (service,) in rows(connection, statement)), newest)
-    if rows(connection, "SELECT token FROM change_feed WHERE seq = ?", (since.seq,)) != [(since.token,)]:
-        return Changes(None, newest)
-    statement = (
-        "SELECT service FROM change_feed WHERE seq > ? AND service <> '' GROUP BY service ORDER BY max(seq)"
-    )
-    return Changes(tuple(service for (service,) in rows(connection, statement, (since.seq,))), newest)
+    statement = "SELECT service FROM service_configs UNION SELECT service FROM deleted_services"
+    bindings: tuple[int, ...] = ()
+    if since is not None:
+        if rows(connection, "SELECT token FROM change_feed WHERE seq = ?", (since.seq,)) != [(since.token,)]:
+            return Changes(None, newest)
+        statement = "SELECT service FROM change_feed WHERE seq > ? AND service <> '' GROUP BY service ORDER BY max(seq)"
+        bindings = (since.seq,)
+    found = rows(connection, statement, bindings)
+    return Changes(tuple(service for (service,) in found if isinstance(service, str)), newest)
 
 
 def identity_of(path: Path, stat: Callable[[Path], os.stat_result] = os.stat) -> tuple[int, int]:

@@ -13,7 +13,7 @@ import apsw
 from config_daemon.errors import InvalidConfig, StoreCorrupted
 from config_daemon.store.ports import BadRow, Row, Tombstone
 from config_daemon.store.seals import RowSealer
-from config_daemon.store.sqlite import first, live_rows, tombstones
+from config_daemon.store.sqlite import VERSION, first, live_rows, tombstones
 from config_daemon.wire import values as portable
 
 
@@ -34,7 +34,7 @@ def find(connection: apsw.Connection, sealer: RowSealer, service: str, epoch: st
     Raises: StoreCorrupted when the row was not sealed by us in this epoch, InvalidConfig when its text
     holds no values.
     """
-    statement = "SELECT version FROM config_history WHERE service = ? ORDER BY id DESC LIMIT 1"
+    statement = f"SELECT {VERSION} FROM config_history WHERE service = ? ORDER BY id DESC LIMIT 1"  # noqa: S608
     known: int = first(connection, statement, 0, (service,))
     row = live_rows(connection, sealer, [service]).get(service)
     if row is not None:

@@ -94,7 +94,7 @@ class Transaction:
         self._chain: str = first(
             connection, "SELECT chain FROM config_history ORDER BY id DESC LIMIT 1", FIRST_CHAIN
         )
-        if not self._epoch or not _CHAIN.fullmatch(str(self._chain)):
+        if not self._epoch or not isinstance(self._epoch, str) or not _CHAIN.fullmatch(str(self._chain)):
             raise StoreCorrupted(
                 f"the database's {'history' if self._epoch else 'epoch'} is damaged",
                 suggestion="Restore the database from a backup; nothing is written on top of this one.",

@@ -7,16 +7,13 @@ Laws: the signature covers the exact bytes and the message's type, so nobody can
 type passes as another; verification comes before parsing; the algorithm belongs to the key and no
 member of a message chooses it.
 
-Two seals share the form: Ed25519 on the wire (a tail of 104 bytes), HMAC-SHA256 for the daemon's
-own files (60 bytes). What the members mean is not decided here.
+What the members mean is not decided here; `mac.py` seals the daemon's own files in the same form.
 
 Sources: DSSE v1 (pre-authentication encoding), RFC 8032 (Ed25519), RFC 4648 §3.5 (canonical base64).
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 from base64 import b64encode
 from binascii import Error as Base64Error
@@ -34,7 +31,6 @@ MAX_MESSAGE_BYTES = (1 << 20) - 1
 _TAIL_HEAD = b',"signature":"'
 _TAIL_END = b'"}'
 _ED25519_BYTES = 64
-_HMAC_BYTES = 32
 TAIL_BYTES = 104  # of a message on the wire
 
 
@@ -63,7 +59,7 @@ def seal(body: bytes, body_type: str, key: SigningKey) -> bytes:
     """Append an Ed25519 signature to a JSON object's bytes."""
     # bytes(key) + bytes(verify_key) is libsodium's secret key; SigningKey.sign() does the same, slower
     signed = crypto_sign(pae(media_type(body_type), body), bytes(key) + bytes(key.verify_key))
-    return _with_tail(body, signed[:_ED25519_BYTES])
+    return with_tail(body, signed[:_ED25519_BYTES])
 
 
 def unseal(raw: bytes, body_type: str, keys: Iterable[VerifyKey]) -> tuple[bytes, VerifyKey]:
@@ -93,24 +89,6 @@ def check_size(raw: bytes) -> None:
         raise RejectedUpdate("oversize", 1, f"{len(raw)} bytes, at most {MAX_MESSAGE_BYTES}")
 
 
-def seal_hmac(body: bytes, body_type: str, key: bytes) -> bytes:
-    """Append an HMAC-SHA256 to a JSON object's bytes."""
-    return _with_tail(body, hmac.digest(key, pae(media_type(body_type), body), hashlib.sha256))
-
-
-def unseal_hmac(raw: bytes, body_type: str, keys: Iterable[bytes]) -> bytes:
-    """Return the body of a file sealed with one of the keys.
-
-    Raises: RejectedUpdate `bad-tail`, `bad-signature`.
-    """
-    body, signature = cut_tail(raw, _HMAC_BYTES)
-    message = pae(media_type(body_type), body)
-    for key in keys:
-        if hmac.compare_digest(hmac.digest(key, message, hashlib.sha256), signature):
-            return body
-    raise RejectedUpdate("bad-signature", 3, "no key of ours made this HMAC")
-
-
 def cut_tail(raw: bytes, signature_bytes: int) -> tuple[bytes, bytes]:
     """Split a sealed message into its body and its signature, by position and never by search.
 
@@ -137,5 +115,6 @@ def cut_tail(raw: bytes, signature_bytes: int) -> tuple[bytes, bytes]:
     return raw[:-tail_bytes] + b"}", signature
 
 
-def _with_tail(body: bytes, signature: bytes) -> bytes:
+def with_tail(body: bytes, signature: bytes) -> bytes:
+    """Append a signature to a JSON object's bytes as its last member."""
     return body[:-1] + _TAIL_HEAD + b64encode(signature) + _TAIL_END

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,12 +120,11 @@ class Cli:
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the machine that runs the tests has a say."""
     for name in list(os.environ):
         if name.startswith(("CONFIG_", "LKG_", "MQTT_")) or name in ("ENVIRONMENT", "EDITOR", "VISUAL", "NO_COLOR"):
             monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="session")
@@ -197,6 +197,7 @@ def editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], P
         program.write_text(f'#!/bin/sh\ncp "$1" {seen}\necho "$1" > {seen}.path\n{script}\n')
         program.chmod(0o755)
         monkeypatch.setenv("EDITOR", str(program))
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         return seen
 
     return use

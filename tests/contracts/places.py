@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from config_daemon.daemon.broker import WINDOW, Broker
+from config_daemon.daemon.broker import Broker
 from config_daemon.daemon.dial import Credentials, dial
 from config_daemon.daemon.events import Arrived, BrokerEvent, Confirmed, Connected, Dialed
 from config_daemon.daemon.inbox import Inbox
@@ -87,9 +87,9 @@ class Place(ABC):
     def __init__(self) -> None:
         self._lines: list[Line] = []
 
-    def line(self, window: int = WINDOW) -> Line:
+    def line(self) -> Line:
         """Return a broker of a daemon of its own, not connected."""
-        line = self._make(f"test-{uuid.uuid4().hex[:8]}", window)
+        line = self._make(f"test-{uuid.uuid4().hex[:8]}")
         self._lines.append(line)
         return line
 
@@ -99,7 +99,7 @@ class Place(ABC):
             line.close()
 
     @abstractmethod
-    def _make(self, name: str, window: int) -> Line: ...
+    def _make(self, name: str) -> Line: ...
 
     @abstractmethod
     def write(self, topic: str, raw: bytes) -> None:
@@ -135,8 +135,8 @@ class FakePlace(Place):
         self.server.denied, self.server.secret = set(denied), set(secret)
         self.server.limit_bytes = limit_bytes
 
-    def _make(self, name: str, window: int) -> Line:
-        return Line(lambda put: FakeBroker(self.server, put, name, window), 0.0)
+    def _make(self, name: str) -> Line:
+        return Line(lambda put: FakeBroker(self.server, put, name), 0.0)
 
     def write(self, topic: str, raw: bytes) -> None:
         self.server.write(topic, raw)
@@ -180,11 +180,11 @@ class MosquittoPlace(Place):
         self._proxy = Proxy(self.broker.port, self.broker.host, scheme=self.broker.scheme)
         self._clients = clients
 
-    def _make(self, name: str, window: int) -> Line:
+    def _make(self, name: str) -> Line:
         dialing = partial(dial, BrokerAddress.parse(self._proxy.url), Credentials(), name, KEEPALIVE_SECONDS)
 
         def make(put: Callable[[Dialed], None]) -> Broker:
-            return Broker(lambda will: dialing(will, put), window)
+            return Broker(lambda will: dialing(will, put))
 
         return Line(make, 0.02)
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from config_daemon.daemon.broker import PACE_SECONDS, PUBACK_SECONDS
+from config_daemon.daemon.broker import PUBACK_SECONDS
 from config_daemon.daemon.events import Arrived, Confirmed, Connected, Lost, Refused, Subscribed
+from config_daemon.daemon.traffic import PACE_SECONDS, WINDOW
 from tests.broker_fixtures import BrokerFactory, ClientFactory
 from tests.contracts.places import SECONDS, WILL, FakePlace, Line, MosquittoPlace, Place
 
@@ -122,13 +123,15 @@ def test_a_topic_gets_one_message_per_50_ms(place: Place) -> None:
 
 
 def test_a_window_bounds_what_is_in_flight(place: Place) -> None:
-    line = place.line(window=2).connected()
-    line.send(A, b"one", 1)
-    line.send(B, b"two", 2)
+    line = place.line().connected()
+    for number in range(WINDOW):
+        assert line.broker.has_window
+        line.send(f"system/config/s{number}", b"x", number)
     assert not line.broker.has_window
-    assert not line.broker.room(C, time.monotonic())
-    line.until(Confirmed(B, 2))
-    assert line.broker.room(C, time.monotonic())
+    assert not line.broker.room(A, time.monotonic())
+    line.until(Confirmed(f"system/config/s{WINDOW - 1}", WINDOW - 1))
+    assert line.broker.in_flight == 0
+    assert line.broker.room(A, time.monotonic())
 
 
 def test_confirmations_come_in_the_order_of_sending(place: Place) -> None:

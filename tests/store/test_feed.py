@@ -235,3 +235,11 @@ def test_an_empty_feed_is_damage(store: Store) -> None:
     for since in (None, Place(1, "0" * 16)):
         with pytest.raises(StoreCorrupted):
             store.changes(since)
+
+
+def test_a_name_that_is_no_text_is_no_service(store: Store) -> None:
+    store.set(gain=1)
+    place = store.changes().place
+    store.sql("UPDATE service_configs SET service = x'00'")
+    assert store.changes().services == ()
+    assert store.changes(place).services == ("stt-worker",)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from config_daemon.core.resolve import Override
+from config_daemon.core.definition import Override
 from config_daemon.errors import SettingsError
 from config_daemon.store.dotenv import parse
 from config_daemon.store.files import Files

@@ -17,7 +17,8 @@ from config_daemon.errors import CacheError
 from config_daemon.store import files, marks
 from config_daemon.store.marks import RESERVE, Marks, Numbers, load
 from config_daemon.store.ports import Place
-from config_daemon.wire.sealing import canonical, seal_hmac, unseal_hmac
+from config_daemon.wire.mac import seal_hmac, unseal_hmac
+from config_daemon.wire.sealing import canonical
 from config_daemon.wire.values import MAX_INTEGER
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32

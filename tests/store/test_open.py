@@ -131,8 +131,25 @@ def test_a_store_that_lost_what_identifies_it_is_damaged(store: Store, table: st
         use()
 
 
-def test_nothing_is_written_into_a_store_without_an_epoch(store: Store) -> None:
-    store.sql("DELETE FROM config_epoch")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE config_epoch SET config_epoch = x'00'",
+        "UPDATE schema_version SET version = 'one'",
+        "UPDATE schema_version SET model_hash = x'00'",
+    ],
+)
+def test_what_identifies_a_store_is_of_its_kind_or_damaged(store: Store, damage: str) -> None:
+    store.sql(damage)
+    with pytest.raises(StoreCorrupted):
+        store.reader().facts()
+
+
+@pytest.mark.parametrize(
+    "damage", ["DELETE FROM config_epoch", "UPDATE config_epoch SET config_epoch = x'00'"]
+)
+def test_nothing_is_written_into_a_store_without_an_epoch(store: Store, damage: str) -> None:
+    store.sql(damage)
     with pytest.raises(StoreCorrupted):
         store.set(gain=2)
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from config_daemon.errors import RejectedUpdate
 from config_daemon.wire import sealing
-from config_daemon.wire.sealing import canonical, pae, seal, seal_hmac, unseal, unseal_hmac
+from config_daemon.wire.mac import seal_hmac, unseal_hmac
+from config_daemon.wire.sealing import canonical, pae, seal, unseal
 from tools.wire_messages import KEYS, update
 
 ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"

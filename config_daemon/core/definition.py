@@ -1,0 +1,48 @@
+"""What resolution takes and gives: a definition's questions, an override of `.env`, a resolved service."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from config_daemon.errors import ErrorContext
+
+Source = Literal["env", "database", "default"]
+Verdict = Literal["ready", "invalid", "incomplete", "definition-missing"]
+
+
+class Knob(Protocol):
+    """What resolution needs to know of one field."""
+
+    @property
+    def is_secret(self) -> bool: ...  # noqa: D102
+
+
+class Definition(Protocol):
+    """What resolution needs of a service's definition; the catalog's definitions are such."""
+
+    @property
+    def fields(self) -> Mapping[str, Knob]: ...  # noqa: D102
+    def effective(self, values: Mapping[str, Any]) -> dict[str, Any]: ...  # noqa: D102
+    def check(self, values: Mapping[str, Any]) -> tuple[ErrorContext, ...]: ...  # noqa: D102
+    def coerce(self, key: str, text: str) -> Any: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """One service value that `.env` fixes: its text, and the line where it stands."""
+
+    text: str = field(repr=False)
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """One service's effective values, where each came from, and whether they may be published."""
+
+    verdict: Verdict
+    values: dict[str, Any]
+    sources: dict[str, Source]
+    errors: tuple[ErrorContext, ...] = ()
+    withheld: tuple[str, ...] = ()
