@@ -248,12 +248,14 @@ class Fleet:
         for faulty in (server.denied, server.secret, server.full, server.swallowed):
             faulty.clear()
         self.host.disk_full = False
+        self.host.spare()
         self.unlock_database()
         for service in list(self.damaged):
             self.adopt_row(service)
         if self.host.process is None:
             self.start_daemon("behind")
         for worker in self.workers.values():
+            worker.spare()
             if not worker.up:
                 worker.start()
 

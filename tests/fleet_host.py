@@ -198,6 +198,10 @@ class Host:
         assert failpoint in failpoints.NAMES
         self._die_at = failpoint
 
+    def spare(self) -> None:
+        """Have the process not die at any failpoint."""
+        self._die_at = None
+
     def stop(self) -> None:
         """Stop the daemon as SIGTERM does."""
         process = self.process

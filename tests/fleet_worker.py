@@ -79,6 +79,10 @@ class FakeWorker:
         assert failpoint in failpoints.NAMES
         self._die_at = failpoint
 
+    def spare(self) -> None:
+        """Have the process not die at any failpoint."""
+        self._die_at = None
+
     def crash(self) -> None:
         """End the process without a word."""
         self._follower = self.running = self._die_at = None

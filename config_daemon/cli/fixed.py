@@ -6,7 +6,7 @@ object that `.env` gives fixes everything below it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,18 @@ class FixedValues:
             if key == fixed or key.startswith(f"{fixed}.") or fixed.startswith(f"{key}."):
                 return place
         return None
+
+    def refuse(self, service: str, keys: Iterable[str]) -> None:
+        """Refuse keys that `.env` fixes, also where the database says the same as the command.
+
+        Raises: NotAllowed with file and line.
+        """
+        from config_daemon.store.complaints import fixed_by_env
+
+        for key in keys:
+            place = self.place(service, key)
+            if place is not None:
+                raise fixed_by_env(service, key, place)
 
     def _find(self, service: str) -> Mapping[str, str]:
         session = self._session

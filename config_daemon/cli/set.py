@@ -36,11 +36,13 @@ def command(
     """
     from config_daemon.cli.assign import assignments
     from config_daemon.cli.changes import commit_one
+    from config_daemon.cli.fixed import FixedValues
     from config_daemon.core.paths import put
     from config_daemon.errors import InvalidConfig
     from config_daemon.store.ports import Edit
 
     values, problems = assignments(definition_of(session, service), assignment)
+    FixedValues(session).refuse(service, values)
 
     def change(stored: dict[str, Any]) -> dict[str, Any]:
         for key, value in values.items():

@@ -50,7 +50,7 @@ class Daemon:
         if p.broker.idle and now >= self._dial_at and (will := p.reporter.will()):
             p.broker.open(will)
         p.requests.take_one()
-        p.sealer.tend(now)
+        p.sealer.tend(now, p.sight.place, p.sight.known.epoch)
         p.reporter.report(now)
         p.alive()
 
@@ -157,5 +157,5 @@ class Daemon:
         p.broker.close(1.0)
         p.keeper.wait(STOP_SECONDS)
         with contextlib.suppress(OSError):  # what is on disk covers every number used; a few are wasted
-            p.sealer.numbers.close(p.sight.place)
+            p.sealer.numbers.close()
         p.reporter.flush(p.clock())

@@ -26,7 +26,7 @@ from config_daemon.wire.topics import Topics
 
 CHUNK = 500
 GIVE_UP_SECONDS = 5.0
-CHECK_AGAIN_SECONDS = 30.0
+CHECK_AGAIN_SECONDS, EVERYTHING_SECONDS = 30.0, 3600.0
 BACKOFF_FIRST_SECONDS, BACKOFF_LAST_SECONDS = 1.0, 60.0
 NEVER = float("inf")
 
@@ -68,7 +68,7 @@ class Mirror:
         self._arrived: dict[str, bytes] = {}
         self._backoff: dict[str, tuple[float, float]] = {}
         self._touched: dict[str, None] = {}
-        self._again_at = NEVER
+        self._again_at = self._everything_at = NEVER
         self._scanned = self._adopting = False
         self.ready = False
         self.highest_seen = 0
@@ -87,6 +87,8 @@ class Mirror:
             return
         if self._reading is None and not self.ready:
             self._reading = _Reading(list(self._plan.services))
+        elif self._reading is None and now >= self._everything_at:
+            self._reading, self._everything_at = _Reading(list(self._plan.services)), now + EVERYTHING_SECONDS
         elif self._reading is None and now >= self._again_at:
             self._reading, self._touched, self._again_at = _Reading(list(self._touched)), {}, NEVER
         if self._reading is not None:
@@ -167,7 +169,7 @@ class Mirror:
         self._reading = None
         self._findings.close("readback-unavailable")
         if not self.ready:
-            self.ready, self._adopting = True, False
+            self.ready, self._adopting, self._everything_at = True, False, now + EVERYTHING_SECONDS
             if not self._scanned:  # best effort: a broker with default limits shows a part of many only
                 self._scanned = True
                 self._broker.subscribe([self._topics.every_config], foreign_only=True, retained=True)

@@ -46,6 +46,7 @@ class Sealer:
         self._signer, self.numbers, self._findings, self._unix_ms = signer, numbers, findings, unix_ms
         self._hmac_key_id, self.first = hmac_key_id, numbers.last
         self._retry_at = 0.0
+        self._place: Place | None = None
         self.identity = (numbers.marks.generation, signer.key_id)
 
     def update(self, service: str, entry: Service) -> Sealed | None:
@@ -82,8 +83,11 @@ class Sealer:
         except OSError:
             return None
 
-    def tend(self, now: float) -> None:
-        """Tell of trouble with reserving numbers, and try again once a second until it has passed."""
+    def tend(self, now: float, place: Place | None, epoch: str) -> None:
+        """Note where we stand; tell of trouble with reserving numbers, and try again once a second."""
+        if place is not None and place != self._place:
+            self._place = place
+            self.numbers.note(place, epoch)
         if self.numbers.trouble and now >= self._retry_at:
             self._retry_at = now + RETRY_SECONDS
             self.numbers.reserve()

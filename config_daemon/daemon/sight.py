@@ -112,17 +112,19 @@ class Sight:
     def _follow_feed(self) -> None:
         self.known = self.facts = self._reader.facts()
         self._judge.epoch = self.facts.epoch
-        expected = (*self._expected, *filter(None, [self.place]))
-        lacking = [place for place in expected if self._reader.changes(place).services is None]
-        if lacking:
+        lacking = [place for place in self._expected if self._reader.changes(place).services is None]
+        changes = self._reader.changes(self.place)
+        if changes.services is None and self.place is not None:
+            lacking.append(self.place)
+        if lacking or changes.services is None:
             self._expected, self.place = tuple(lacking), None
             detail = f"the database lacks change {lacking[0].seq} ({lacking[0].token}), which was read before"
             self._findings.open("not-the-newest", "config.db", detail, self._now_text())
             return
-        self._expected = ()
-        self._findings.close("not-the-newest", "config.db")
-        changes = self._reader.changes(self.place)
-        self._unread.update(dict.fromkeys(changes.services or ()))
+        if self._expected:
+            self._expected = ()
+            self._findings.close("not-the-newest", "config.db")
+        self._unread.update(dict.fromkeys(changes.services))
         self.place = changes.place
         self._stale = False
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from config_daemon.errors import ErrorContext
+from config_daemon.errors import ErrorContext, NotAllowed
 
 
 def unnameable(values: Mapping[str, Any], prefix: str = "") -> Iterator[ErrorContext]:
@@ -29,6 +29,15 @@ def of_service(service: str, problem: ErrorContext) -> ErrorContext:
     if service in problem.message:
         return problem
     return replace(problem, message=f"{service}: {problem.message}")
+
+
+def fixed_by_env(service: str, key: str, place: str) -> NotAllowed:
+    """Return the error for a write to a value that `.env` fixes at `place`, which is `file:line`."""
+    return NotAllowed(
+        f"{service} {key} is fixed by {place}",
+        code="FIXED_BY_ENV",
+        suggestion=f"Change or remove that line of {place.rpartition(':')[0]}; it wins over the database.",
+    )
 
 
 def headline(problems: Sequence[ErrorContext]) -> str:

@@ -7,6 +7,7 @@ backup, because an old one would be a lie about the past.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -69,6 +70,7 @@ class Numbers:
         self._path, self._key, self.marks = path, hmac_key, marks
         self.last = last
         self.trouble: str | None = None
+        self._noted: dict[str, Any] = {}
 
     def next(self) -> int:
         """Return a number never used before.
@@ -99,13 +101,18 @@ class Numbers:
 
     def write(self, **changes: Any) -> None:
         """Replace the file durably with some fields changed."""
-        changed = replace(self.marks, **changes)
+        changed = replace(self.marks, **{**self._noted, **changes})
         replace_durably(self._path, seal_hmac(canonical(asdict(changed)), MARKS, self._key))
         self.marks = changed
 
-    def close(self, feed: Place | None) -> None:
-        """Give unused numbers back and note the place: a clean stop wastes nothing."""
-        self.write(reserved=self.last, feed=feed)
+    def note(self, feed: Place, epoch: str) -> None:
+        """Have the next write say where in which database we stand; not worth a write of its own."""
+        self._noted = {"feed": feed, "epoch": epoch}
+
+    def close(self) -> None:
+        """Give unused numbers back: a clean stop wastes nothing. A disk that is full wastes them."""
+        with contextlib.suppress(OSError):
+            self.write(reserved=self.last)
 
 
 def _counter(value: Any) -> int:

@@ -24,7 +24,7 @@ from config_daemon.errors import (
     StoreCorrupted,
     VersionConflict,
 )
-from config_daemon.store.complaints import headline, of_service, unnameable
+from config_daemon.store.complaints import fixed_by_env, headline, of_service, unnameable
 from config_daemon.store.ports import Edit, Written
 from config_daemon.store.seals import FIRST_CHAIN, RowSealer, next_chain
 from config_daemon.store.sqlite import VERSION, first, rows
@@ -182,11 +182,7 @@ class Transaction:
             )
         place = self._rules.fixed(service, key)
         if place is not None:
-            raise NotAllowed(
-                f"{service} {key} is fixed by {place}",
-                code="FIXED_BY_ENV",
-                suggestion=f"Change or remove that line of {place.rpartition(':')[0]}; it wins over the database.",
-            )
+            raise fixed_by_env(service, key, place)
 
     def _write(
         self, service: str, stored: Stored, new: dict[str, Any] | None, changed: dict[str, Change]

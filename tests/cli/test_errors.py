@@ -69,6 +69,9 @@ def test_a_value_that_env_fixes_is_refused_with_file_and_line(cli: Cli) -> None:
     assert cli("set", "stt-worker", "channels=1", "--json").error["error"] == "FIXED_BY_ENV"
     cli.ok("set", "stt-worker", "vad_threshold=0.1")
     refused(cli("apply", "-", text='{"stt-worker": {"channels": 1}}'), 4, place)
+    cli.ok("set", "router", "router_stream_min_chars=9")
+    cli.dotenv("ROUTER__ROUTER_STREAM_MIN_CHARS=7")
+    refused(cli("set", "router", "router_stream_min_chars=9"), 4, "fixed by")
     assert cli.json("get", "stt-worker", "channels", "--source")["source"] == f"env ({place})"
 
 

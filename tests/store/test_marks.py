@@ -81,7 +81,8 @@ def test_after_a_crash_numbers_go_on_above_all_that_may_have_been_used(path: Pat
 def test_a_clean_stop_wastes_no_number(path: Path) -> None:
     numbers = start(path, clock=1000)
     last = [numbers.next() for _ in range(3)][-1]
-    numbers.close(PLACE)
+    numbers.note(PLACE, "")
+    numbers.close()
     assert load(path, (KEY,)) == Marks(generation=1, reserved=last, epoch="", feed=PLACE)
     assert start(path).next() == last + 1
 
@@ -89,7 +90,7 @@ def test_a_clean_stop_wastes_no_number(path: Path) -> None:
 def test_numbers_taken_after_a_clean_stop_are_reserved_again(path: Path) -> None:
     numbers = start(path)
     numbers.next()
-    numbers.close(None)
+    numbers.close()
     assert numbers.next() <= reserved_on_disk(path)
 
 
@@ -133,7 +134,7 @@ def test_the_last_number_of_all_is_the_last(path: Path) -> None:
         with pytest.raises(OSError):
             numbers.next()
     assert reserved_on_disk(path) == MAX_INTEGER
-    numbers.close(None)
+    numbers.close()
     assert reserved_on_disk(path) == MAX_INTEGER
 
 
@@ -268,7 +269,8 @@ class Daemons(RuleBasedStateMachine):
     @rule()
     def stop_and_start(self) -> None:
         assert self.numbers is not None
-        self.numbers.close(PLACE)
+        self.numbers.note(PLACE, "")
+        self.numbers.close()
         self.start(0)
 
     @invariant()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ OPENERS = {
 DATABASE = re.compile(r"\b(?:db_path|database|db|config\.db)\b|config\.db|\.db\b", re.IGNORECASE)
 
 
+@functools.cache
 def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 

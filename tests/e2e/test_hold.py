@@ -1,0 +1,26 @@
+"""A hold survives whatever happens around it."""
+
+from __future__ import annotations
+
+import shutil
+
+from tests.e2e.house import House, until
+from tests.e2e.test_weather import conditions, confirmed, facts
+
+
+def test_a_hold_survives_a_clean_stop_of_the_daemon(house: House) -> None:
+    """The place that is expected in the database is not forgotten by a daemon that never found it."""
+    daemon = house.daemon()
+    confirmed(house, house.set("stt-worker", vad_threshold=0.1))
+    assert daemon.stop() == 0
+    shutil.copy(house.files.database, house.folder / "backup")
+    daemon = house.daemon()
+    confirmed(house, house.set("stt-worker", vad_threshold=0.2))
+    assert daemon.stop() == 0
+    for name in ("config.db", "config.db-wal", "config.db-shm", "config.lkg.json", "config.lkg.json.1"):
+        (house.folder / name).unlink(missing_ok=True)
+    shutil.copy(house.folder / "backup", house.files.database)
+    for _ in range(2):
+        daemon = house.daemon()
+        until(lambda: facts(house).get("pid") == daemon.pid and "not-the-newest" in conditions(house), "the hold")
+        assert daemon.stop() == 0
