@@ -16,6 +16,7 @@ from unittest.mock import patch
 
 import apsw
 
+from config_daemon.errors import RejectedUpdate
 from config_daemon.store.ports import Edit
 from config_daemon.store.writer import SqliteWriter
 from config_daemon.wire.messages import CONFIG_UPDATE, ConfigUpdate, parse_update, timestamp
@@ -278,9 +279,12 @@ class Fleet:
         return {condition.name for condition in self.process.findings}
 
     def retained(self, service: str) -> ConfigUpdate | None:
-        """Return what the broker retains for a service; it must be signed."""
-        raw = self.server.retained.get(self.topics.config(service))
-        return None if raw is None else parse_update(unseal(raw, CONFIG_UPDATE, [self._key])[0])[0]
+        """Return the config that the broker retains for a service, None unless our key signed it."""
+        try:
+            raw = self.server.retained.get(self.topics.config(service), b"")
+            return parse_update(unseal(raw, CONFIG_UPDATE, [self._key])[0])[0]
+        except RejectedUpdate:
+            return None
 
     def differences(self) -> list[str]:
         """Return in what the fleet is not yet as it should be; nothing when it has converged."""
@@ -308,8 +312,7 @@ class Fleet:
                 yield f"the broker does not hold the newest bytes of {service}: {raw!r}"
                 continue
             update = self.retained(service)
-            assert update is not None
-            if update.config_version != row.version or update.config != (self.expected(service) or {}):
+            if update is None or update.config_version != row.version or update.config != (self.expected(service) or {}):
                 yield f"{service} should be version {row.version}, {self.expected(service)}, and is {update}"
 
     def _differences_at_the_workers(self) -> Iterator[str]:

@@ -69,7 +69,10 @@ def test_an_outside_library_stays_at_home(library: str) -> None:
 def test_every_outside_library_has_a_home() -> None:
     known = {*HOMES, *sys.stdlib_module_names, "config_daemon"}
     strangers = {
-        name.partition(".")[0] for path in _files() for name in _imports(path) if name.partition(".")[0] not in known
+        name.partition(".")[0]
+        for path in _files()
+        for name in _imports(path)
+        if name.partition(".")[0] not in known
     }
     assert not strangers, f"give these a home and a reason in HOMES: {strangers}"
 
@@ -99,13 +102,16 @@ def test_nothing_reads_the_environment_when_imported() -> None:
         "for found in pkgutil.walk_packages(config_daemon.__path__, 'config_daemon.'):\n"
         "    importlib.import_module(found.name)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
     assert done.returncode == 0, done.stderr or done.stdout
 
 
 def test_the_layers_are_kept() -> None:
+    program = "from importlinter.cli import lint_imports; import sys; sys.exit(lint_imports(no_cache=True))"
     done = subprocess.run(
-        [sys.executable, "-c", "from importlinter.cli import lint_imports; import sys; sys.exit(lint_imports(no_cache=True))"],
+        [sys.executable, "-c", program],
         capture_output=True, text=True, cwd=ROOT, timeout=100,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout

@@ -103,7 +103,7 @@ def _page(row: BadRow, planned: Written) -> str:
     at, by = visible(str(row.row.updated_at)), visible(str(row.row.updated_by))
     claims = f"it says version {row.row.version}, {at}, {by}"
     head = f"{row.service} was altered outside config-daemon; who did it cannot be known ({claims})"
-    lines = difference_lines(planned.changed)
+    lines = difference_lines(planned.changed, err=True)
     if not lines:
         lines = ["  its values are those that history knows; something beside them was altered"]
     return "\n".join([head, *lines])

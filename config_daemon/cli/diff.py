@@ -39,23 +39,21 @@ def command(session: Session, what: str, start: int | None, end: int | None, exi
     config-daemon diff stt-worker --from 3 --to 7
     config-daemon diff fleet.yaml --exit-code
     """
-    from config_daemon.catalog.definition import is_service_name
-
-    found = (
-        [_versions(session, what, start, end)]
-        if is_service_name(what)
-        else _against_file(session, what, start, end)
-    )
+    a_file = what == "-" or "." in what or "/" in what
+    found = _against_file(session, what, start, end) if a_file else [_versions(session, what, start, end)]
     data = [one for one, _ in found]
-    session.show(data[0] if is_service_name(what) else data, lambda: "\n".join(_page(*one) for one in found))
+    session.show(data if a_file else data[0], lambda: "\n".join(_page(*one) for one in found))
     return DIFFERS if exit_code and any(one["differs"] for one in data) else 0
 
 
 def _versions(
     session: Session, service: str, start: int | None, end: int | None
 ) -> tuple[dict[str, Any], Any]:
-    from config_daemon.cli.arguments import past_of
+    from config_daemon.catalog.definition import is_service_name
+    from config_daemon.cli.arguments import past_of, unknown_service
 
+    if not is_service_name(service):
+        raise unknown_service(session, service)
     newer = past_of(session, service, end)
     older = past_of(session, service, max(newer.version - 1, 0) if start is None else start)
     return _compared(service, older.version, older.values, newer.version, newer.values)

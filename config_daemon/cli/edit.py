@@ -165,7 +165,7 @@ def _values(editing: _Editing) -> dict[str, Any]:
 def _show_difference(session: Session, planned: Written) -> None:
     from config_daemon.cli.printing import difference_lines
 
-    session.say("\n".join([planned.service, *difference_lines(planned.changed)]))
+    session.say("\n".join([planned.service, *difference_lines(planned.changed, err=True)]))
 
 
 def _wants_to_go_on(session: Session, error: InvalidConfig) -> bool:

@@ -18,7 +18,7 @@ SHOWN = 100
 )
 @click.option(
     "--limit",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, 1_000_000),
     default=SHOWN,
     show_default=True,
     metavar="N",

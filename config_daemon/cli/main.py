@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from config_daemon import __version__
-from config_daemon.cli.printing import SHOWN_CHARACTERS, colour, prepare_streams, print_error, visible
+from config_daemon.cli.printing import SHOWN_CHARACTERS, prepare_streams, print_error, visible
 from config_daemon.cli.session import Session, standard
 from config_daemon.errors import ConfigDaemonError, UsageError
 
@@ -126,9 +126,7 @@ def run(words: list[str]) -> int:
     """Run one command line and return its exit code; errors are printed."""
     session = Session()
     try:
-        code = cli.main(
-            args=words, prog_name="config-daemon", obj=session, standalone_mode=False, color=colour()
-        )
+        code = cli.main(args=words, prog_name="config-daemon", obj=session, standalone_mode=False)
         return code if isinstance(code, int) else 0
     except ConfigDaemonError as error:
         print_error(error, _wants_json(session, words))

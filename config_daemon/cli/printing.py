@@ -28,9 +28,12 @@ def prepare_streams() -> None:
             reconfigure(errors="backslashreplace")
 
 
-def colour() -> bool | None:
-    """Return what click wants to know: None to look at the stream, False for no colour at all."""
-    return False if os.environ.get("NO_COLOR") else None
+def painted(text: str, err: bool = False, **style: Any) -> str:
+    """Return text in a style where a person sees it on a terminal and does not object."""
+    stream = sys.stderr if err else sys.stdout
+    if stream is None or os.environ.get("NO_COLOR") or not stream.isatty():
+        return text
+    return click.style(text, **style)
 
 
 def echo(text: str, err: bool = False) -> None:
@@ -39,7 +42,7 @@ def echo(text: str, err: bool = False) -> None:
     Raises: ConfigDaemonError when stdout does not take it; BrokenPipeError when its reader is gone.
     """
     try:
-        click.echo(text, err=err, color=colour())
+        click.echo(text, err=err, color=True)  # or click would take escapes out of values
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -78,7 +81,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     limit = _terminal_columns()
     if limit:
         lines = [line if len(line) <= limit else line[: limit - 1] + "…" for line in lines]
-    return "\n".join([click.style(lines[0], bold=True), *lines[1:]])
+    return "\n".join([painted(lines[0], bold=True), *lines[1:]])
 
 
 def _terminal_columns() -> int:
@@ -91,19 +94,19 @@ def _terminal_columns() -> int:
 
 def change_line(key: str, before: str | None, after: str | None) -> str:
     """Return one changed key with its JSON text before and after, None where absent."""
-    absent = click.style("unset", dim=True)
+    absent = painted("unset", dim=True)
     old, new = (absent if text is None else visible(text) for text in (before, after))
     return f"  {visible(key)}: {old} → {new}"
 
 
-def difference_lines(changed: Mapping[str, tuple[str | None, str | None]]) -> list[str]:
-    """Return a difference as lines that begin with - and +."""
+def difference_lines(changed: Mapping[str, tuple[str | None, str | None]], err: bool = False) -> list[str]:
+    """Return a difference as lines that begin with - and +, for stdout or stderr."""
     lines = []
     for key, (before, after) in changed.items():
         if before is not None:
-            lines.append(click.style(f"  - {visible(key)}: {visible(before)}", fg="red"))
+            lines.append(painted(f"  - {visible(key)}: {visible(before)}", err, fg="red"))
         if after is not None:
-            lines.append(click.style(f"  + {visible(key)}: {visible(after)}", fg="green"))
+            lines.append(painted(f"  + {visible(key)}: {visible(after)}", err, fg="green"))
     return lines
 
 
@@ -120,7 +123,7 @@ def print_error(error: ConfigDaemonError, as_json: bool) -> None:
         body["errors"] = [context.as_dict() for context in error.contexts]
         echo(json_text(body, sys.stderr), err=True)
         return
-    echo(click.style("error: ", fg="red", bold=True) + _lines(error.message), err=True)
+    echo(painted("error: ", err=True, fg="red", bold=True) + _lines(error.message), err=True)
     contexts = error.contexts
     if len(contexts) == 1:
         echo(f"  {_lines(contexts[0].suggestion or error.suggestion)}", err=True)

@@ -157,6 +157,9 @@ class Mirror:
         if now - reading.began > GIVE_UP_SECONDS:
             detail = f"no answer to a read-back within {GIVE_UP_SECONDS:.0f} s"
             self._findings.open("readback-unavailable", "broker", detail, self._now_text())
+            self._broker.unsubscribe([self._topics.config(service) for service in reading.chunk])
+            for service in (*reading.chunk, *reading.left):
+                self.changed(service, now)
             self._reading, self.ready = None, True
 
     def _finish_chunk(self, reading: _Reading) -> None:

@@ -10,18 +10,19 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apsw
 
 from config_daemon.core.paths import leaves, put
 from config_daemon.errors import NotFound, StoreCorrupted
 from config_daemon.store.ports import BadRow, Row, Tombstone
-from config_daemon.store.seals import RowSealer
 from config_daemon.store.sqlite import connect, live_rows, rows, tombstones, translated
 from config_daemon.store.stored import parse_stored
 from config_daemon.wire import values as portable
-from config_daemon.wire.sealing import canonical
+
+if TYPE_CHECKING:
+    from config_daemon.store.seals import RowSealer
 
 Found = Row | Tombstone | BadRow
 BUSY_MS = 1000
@@ -149,6 +150,8 @@ class StoreReports:
                     suggestion=f"See `config-daemon history {service}`.",
                 )
             later = rows(db, f"{_HISTORY} AND version > ? ORDER BY id DESC", (service, version))
+        from config_daemon.wire.sealing import canonical
+
         texts = {key: canonical(value).decode() for key, value in leaves(present).items()}
         for change in (Change(*row) for row in later):
             _undo(service, texts, change)

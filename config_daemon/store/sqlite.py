@@ -16,14 +16,16 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import apsw
 
 from config_daemon.errors import SchemaMismatch, StoreCorrupted, StoreError, StoreLocked, StoreUnavailable
 from config_daemon.store.ports import BadRow, Changes, Place, Row, StoreFacts, Tombstone
-from config_daemon.store.seals import RowSealer
+
+if TYPE_CHECKING:  # with libsodium behind it: who only looks at versions need not load that
+    from config_daemon.store.seals import RowSealer
 
 APPLICATION_ID = 0x43464744  # "CFGD"
 FORMAT_VERSION = 1

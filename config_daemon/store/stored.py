@@ -6,15 +6,17 @@ version counts on from the highest that the service ever had, whatever somebody 
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import apsw
 
 from config_daemon.errors import InvalidConfig, StoreCorrupted
 from config_daemon.store.ports import BadRow, Row, Tombstone
-from config_daemon.store.seals import RowSealer
 from config_daemon.store.sqlite import VERSION, first, live_rows, tombstones
 from config_daemon.wire import values as portable
+
+if TYPE_CHECKING:
+    from config_daemon.store.seals import RowSealer
 
 
 class Stored(NamedTuple):

@@ -76,6 +76,13 @@ def _printed(stream: io.TextIOWrapper) -> str:
     return stream.buffer.read().decode()
 
 
+def refused(result: Result, code: int, *told: str) -> None:
+    """Expect an exit code, nothing on stdout, and these words on stderr."""
+    assert (result.code, result.out) == (code, ""), result.err
+    for words in told:
+        assert words in result.err
+
+
 class Cli:
     """The program on one data folder."""
 
@@ -123,7 +130,12 @@ class Cli:
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the machine that runs the tests has a say."""
     for name in list(os.environ):
-        if name.startswith(("CONFIG_", "LKG_", "MQTT_")) or name in ("ENVIRONMENT", "EDITOR", "VISUAL", "NO_COLOR"):
+        if name.startswith(("CONFIG_", "LKG_", "MQTT_")) or name in (
+            "ENVIRONMENT",
+            "EDITOR",
+            "VISUAL",
+            "NO_COLOR",
+        ):
             monkeypatch.delenv(name)
 
 
@@ -159,13 +171,17 @@ class Daemon:
     def says(self, *conditions: tuple[str, str], **facts: Any) -> None:
         """Say facts and which conditions are open: (name, subject)."""
         self._board.daemon(**facts)
-        self._board.conditions((name, subject, "critical", "", f"{name} it is", "Mend it.") for name, subject in conditions)
+        self._board.conditions(
+            (name, subject, "critical", "", f"{name} it is", "Mend it.") for name, subject in conditions
+        )
         self._board.flush()
 
     def publishes(self, service: str, version: int, values: dict[str, Any]) -> None:
         sources = dict.fromkeys(values, "database")
         self._board.service(
-            ServiceStatus(service, version, json.dumps(values), json.dumps(sources), 1, 1, "", "confirmed", "", "[]")
+            ServiceStatus(
+                service, version, json.dumps(values), json.dumps(sources), 1, 1, "", "confirmed", "", "[]"
+            )
         )
         self._board.flush()
 

@@ -19,8 +19,16 @@ def altered(cli: Cli) -> Cli:
 
 
 def test_an_altered_row_is_refused_everywhere_with_the_way_out(altered: Cli) -> None:
-    for words in (["set", "stt-worker", "channels=1"], ["get", "stt-worker"], ["unset", "stt-worker", "channels"], ["export"],
-                  ["rollback", "stt-worker", "--to", "1"], ["diff", "stt-worker"], ["delete", "stt-worker", "--yes"], ["edit", "stt-worker"]):  # fmt: skip
+    for words in (
+        ["set", "stt-worker", "channels=1"],
+        ["get", "stt-worker"],
+        ["unset", "stt-worker", "channels"],
+        ["export"],
+        ["rollback", "stt-worker", "--to", "1"],
+        ["diff", "stt-worker"],
+        ["delete", "stt-worker", "--yes"],
+        ["edit", "stt-worker"],
+    ):
         result = altered(*words)
         assert (result.code, "config-daemon adopt stt-worker" in result.err) == (69, True), words
     assert [row["state"] for row in altered.json("services")] == ["row-corrupted"]
@@ -52,7 +60,10 @@ def test_a_row_that_needs_no_adoption_says_so(cli: Cli) -> None:
     assert cli.version("stt-worker") == 1
 
 
-@pytest.mark.parametrize("column", ["version = 7", "updated_by = 'somebody'", "updated_at = ''", "config_epoch = 'x'", "row_seal = ''"])
+@pytest.mark.parametrize(
+    "column",
+    ["version = 7", "updated_by = 'somebody'", "updated_at = ''", "config_epoch = 'x'", "row_seal = ''"],
+)
 def test_what_is_altered_beside_the_values_is_adopted_too(cli: Cli, column: str) -> None:
     cli.ok("set", "stt-worker", "channels=2")
     cli.sql(f"UPDATE service_configs SET {column}")  # noqa: S608
@@ -69,7 +80,10 @@ def test_values_that_break_the_definition_are_not_adopted(altered: Cli) -> None:
     assert (result.code, result.codes) == (1, {"channels": "OUT_OF_RANGE", "volume": "UNKNOWN_KEY"})
 
 
-@pytest.mark.parametrize("text", ['{"channels":', "[]", "", '{"channels":NaN}', "[" * 5000, '{"a":1,"a":2}', '{"channels":"\\ud800"}'])
+@pytest.mark.parametrize(
+    "text",
+    ['{"channels":', "[]", "", '{"channels":NaN}', "[" * 5000, '{"a":1,"a":2}', '{"channels":"\\ud800"}'],
+)
 def test_malformed_json_is_told_with_the_command_that_mends_it(altered: Cli, text: str) -> None:
     altered.sql("UPDATE service_configs SET config_json = ?", text)
     result = altered("adopt", "stt-worker", "--yes", "--json")
@@ -94,7 +108,11 @@ def test_adopt_respects_what_env_fixes(altered: Cli) -> None:
 
 
 def test_a_row_that_somebody_inserted_is_adopted(cli: Cli) -> None:
-    cli.sql("INSERT INTO service_configs(service, config_json, config_epoch, updated_at) VALUES ('stt-worker', '{\"channels\":2}', '', '')")
+    cli.sql(
+        "INSERT INTO service_configs(service, config_json, config_epoch, updated_at) VALUES (?, ?, '', '')",
+        "stt-worker",
+        '{"channels":2}',
+    )
     assert cli.json("adopt", "stt-worker", "--yes")["changed"] == {"channels": {"before": None, "after": "2"}}
     assert cli.json("get", "stt-worker", "channels")["value"] == 2
 

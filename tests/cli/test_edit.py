@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from config_daemon.catalog.registered import shipped
+from config_daemon.catalog.services import SHIPPED
 from config_daemon.cli import edit
 from config_daemon.cli.editing import editable, unfolded
 from config_daemon.cli.yaml_reading import load_all
-from config_daemon.catalog.registered import shipped
-from config_daemon.catalog.services import SHIPPED
 from config_daemon.errors import InvalidConfig
 from tests.cli.conftest import Cli, Result
 
@@ -45,7 +45,12 @@ def test_what_the_editor_gets_is_what_is_set(service: str) -> None:
 def test_every_default_line_can_be_uncommented(cli: Cli, editor: Editor) -> None:
     seen = editor("sed -i -E 's/^#(vad_speech_pad_ms|channels|ws_url|whisper_model):/\\1:/' \"$1\"")
     cli.ok("edit", "stt-worker", "--yes")
-    assert cli.stored("stt-worker") == {"whisper_model": "base.en", "ws_url": None, "vad_speech_pad_ms": 300, "channels": 1}
+    assert cli.stored("stt-worker") == {
+        "whisper_model": "base.en",
+        "ws_url": None,
+        "vad_speech_pad_ms": 300,
+        "channels": 1,
+    }
     assert "#channels: 1" in seen.read_text()
     assert gone(seen)
 
@@ -70,7 +75,9 @@ def test_the_difference_is_shown_and_confirmed(cli: Cli, editor: Editor) -> None
 
 
 @pytest.mark.parametrize(("answer", "code"), [("n\n", 1), ("", 2)])
-def test_without_a_yes_nothing_is_stored_and_the_file_is_kept(cli: Cli, editor: Editor, answer: str, code: int) -> None:
+def test_without_a_yes_nothing_is_stored_and_the_file_is_kept(
+    cli: Cli, editor: Editor, answer: str, code: int
+) -> None:
     editor('echo "channels: 2" > "$1"')
     result = cli("edit", "stt-worker", text=answer)
     assert result.code == code
@@ -80,7 +87,9 @@ def test_without_a_yes_nothing_is_stored_and_the_file_is_kept(cli: Cli, editor: 
     assert cli.json("services") == []
 
 
-@pytest.mark.parametrize("text", ["channels: 9", "channels: [", "- 1", "chanels: 1", "channels: {{", "---\na: 1\n---\nb: 1"])
+@pytest.mark.parametrize(
+    "text", ["channels: 9", "channels: [", "- 1", "chanels: 1", "channels: {{", "---\na: 1\n---\nb: 1"]
+)
 def test_what_is_not_valid_is_told_and_kept(cli: Cli, editor: Editor, text: str) -> None:
     editor(f"printf '%s' '{text}' > \"$1\"")
     result = cli("edit", "stt-worker", "--yes")
@@ -122,7 +131,9 @@ def test_somebody_elses_change_meanwhile_is_a_conflict_and_loses_nothing(cli: Cl
     assert cli.stored("stt-worker") == {"channels": 1}
 
 
-def test_a_failed_or_missing_editor_stores_nothing(cli: Cli, editor: Editor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_or_missing_editor_stores_nothing(
+    cli: Cli, editor: Editor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = editor("exit 3")
     assert cli("edit", "stt-worker").code == 1
     assert gone(seen)

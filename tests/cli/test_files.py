@@ -13,7 +13,15 @@ from tests.cli.conftest import BLOB, Cli, Result
 @pytest.fixture
 def fleet(blob: Cli) -> Cli:
     """Three services with values of every kind."""
-    blob.ok("set", "stt-worker", "channels=2", "vad_threshold=0.6", "streaming_partials=true", "stt_backend=ws", "ws_url=ws://a.b/c?d#e")
+    blob.ok(
+        "set",
+        "stt-worker",
+        "channels=2",
+        "vad_threshold=0.6",
+        "streaming_partials=true",
+        "stt_backend=ws",
+        "ws_url=ws://a.b/c?d#e",
+    )
     blob.ok("set", "blob", "text= a 'b' \"c\" \\ $d # é\n\ttab", "free.x.y:=[1,{}]")
     blob.ok("apply", "-", text='{"router": {}}')
     return blob
@@ -27,7 +35,10 @@ def put(cli: Cli, name: str, text: str) -> str:
 def test_apply_replaces_the_values_of_each_named_service_in_one_change(fleet: Cli) -> None:
     file = put(fleet, "f.json", '{"stt-worker": {"channels": 1}, "tts-worker": {}}')
     done = fleet.json("apply", file, "--reason", "spring")
-    assert [(each["service"], each["config_version"], each["stored"]) for each in done] == [("stt-worker", 2, True), ("tts-worker", 1, True)]
+    assert [(each["service"], each["config_version"], each["stored"]) for each in done] == [
+        ("stt-worker", 2, True),
+        ("tts-worker", 1, True),
+    ]
     assert fleet.stored("stt-worker") == {"channels": 1}
     assert fleet.stored("tts-worker") == {}
     rows = fleet.json("history", "stt-worker")
@@ -36,15 +47,27 @@ def test_apply_replaces_the_values_of_each_named_service_in_one_change(fleet: Cl
 
 
 def test_apply_reads_yaml_streams_lists_and_several_files(fleet: Cli) -> None:
-    stream = put(fleet, "f.yaml", "---\nservice: stt-worker\nconfig: {channels: 1}\n---\nrouter:\n  router_stream_min_chars: 7\n")
+    stream = put(
+        fleet,
+        "f.yaml",
+        "---\nservice: stt-worker\nconfig: {channels: 1}\n---\nrouter:\n  router_stream_min_chars: 7\n",
+    )
     listed = put(fleet, "f.json", '[{"service": "tts-worker", "version": 9, "config": {}}]')
-    assert [each["service"] for each in fleet.json("apply", stream, listed)] == ["stt-worker", "router", "tts-worker"]
+    assert [each["service"] for each in fleet.json("apply", stream, listed)] == [
+        "stt-worker",
+        "router",
+        "tts-worker",
+    ]
     assert fleet.stored("router") == {"router_stream_min_chars": 7}
     assert fleet.version("tts-worker") == 1
 
 
 def test_apply_stores_nothing_when_anything_is_wrong_and_tells_all_of_it(fleet: Cli) -> None:
-    file = put(fleet, "f.yaml", "stt-worker: {channels: 7, nope: 1}\nrouter: {router_stream_min_chars: many}\nblob: {note: fine}\n")
+    file = put(
+        fleet,
+        "f.yaml",
+        "stt-worker: {channels: 7, nope: 1}\nrouter: {router_stream_min_chars: many}\nblob: {note: fine}\n",
+    )
     result = fleet("apply", file, "--json")
     assert result.code == 1
     assert result.codes.keys() == {"channels", "nope", "router_stream_min_chars"}
@@ -58,17 +81,36 @@ def test_apply_stores_nothing_when_anything_is_wrong_and_tells_all_of_it(fleet: 
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
-        ("f.json", "{", "not JSON"), ("f.json", '{"a": {}, "a": {}}', "stands twice"), ("f.json", "7", "holds no object"),
-        ("f.json", "[1]", "no document"), ("f.json", "{}", "names no service"), ("f.json", '{"blob": 7}', "no object of values"),
-        ("f.json", '{"service": "blob"}', "no object of values"), ("f.json", '[{"service":"blob","config":{}},{"service":"blob","config":{}}]', "second time"),
-        ("f.json", '{"service": "blob", "config": {}, "state": "x"}', "unknown member 'state'"), ("f.yaml", "a: [1,", "line 1"),
-        ("f.yaml", "blob:\n  note: a\n  note: b\n", "duplicate key"), ("f.yaml", "1: {}", "no text"), ("f.yaml", "", "names no service"),
-        ("f.yaml", "blob: {free: {x: !!python/object:os.system y}}", "constructor"), ("f.yaml", "blob: {free: {n: .nan}}", "NaN"),
-        ("f.yaml", "blob: {free: {1: x}}", "key is no text"), ("f.yaml", "blob: {free: {s: !!binary aGk=}}", "no JSON type"),
-        ("f.yaml", "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(9)), "too large"),
-        ("f.yaml", "blob: &b {free: *b}", "too large"), ("f.toml", "a = 1", "holds no object"), ("f", "{a", "not YAML"),
+        ("f.json", "{", "not JSON"),
+        ("f.json", '{"a": {}, "a": {}}', "stands twice"),
+        ("f.json", "7", "holds no object"),
+        ("f.json", "[1]", "no document"),
+        ("f.json", "{}", "names no service"),
+        ("f.json", '{"blob": 7}', "no object of values"),
+        ("f.json", '{"service": "blob"}', "no object of values"),
+        ("f.json", '[{"service":"blob","config":{}},{"service":"blob","config":{}}]', "second time"),
+        ("f.json", '{"service": "blob", "config": {}, "state": "x"}', "unknown member 'state'"),
+        ("f.yaml", "a: [1,", "line 1"),
+        ("f.yaml", "blob:\n  note: a\n  note: b\n", "duplicate key"),
+        ("f.yaml", "1: {}", "no text"),
+        ("f.yaml", "", "names no service"),
+        ("f.yaml", "blob: {free: {x: !!python/object:os.system y}}", "constructor"),
+        ("f.yaml", "blob: {free: {n: .nan}}", "NaN"),
+        ("f.yaml", "blob: {free: {1: x}}", "key is no text"),
+        ("f.yaml", "blob: {free: {s: !!binary aGk=}}", "no JSON type"),
+        (
+            "f.yaml",
+            "a: &a [x,x,x,x,x,x,x,x,x]\n"
+            + "".join(
+                f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(9)
+            ),
+            "too large",
+        ),
+        ("f.yaml", "blob: &b {free: *b}", "too large"),
+        ("f.toml", "a = 1", "holds no object"),
+        ("f", "{a", "not YAML"),
     ],
-)  # fmt: skip
+)
 def test_a_file_that_is_not_right_is_told_with_its_name(blob: Cli, name: str, text: str, told: str) -> None:
     result = blob("apply", put(blob, name, text))
     assert (result.code, result.out) == (1, "")
@@ -121,9 +163,16 @@ def test_what_is_exported_is_imported_exactly(fleet: Cli, tmp_path: Path, kind: 
 
 def test_export_writes_set_values_with_versions(fleet: Cli) -> None:
     found = json.loads(fleet.ok("export").out)
-    assert [(each["service"], each["version"]) for each in found] == [("blob", 1), ("router", 1), ("stt-worker", 1)]
+    assert [(each["service"], each["version"]) for each in found] == [
+        ("blob", 1),
+        ("router", 1),
+        ("stt-worker", 1),
+    ]
     assert found == fleet.json("export")
-    assert fleet.ok("export", "router", "--format", "yaml").out == '---\nservice: "router"\nversion: 1\nconfig: {}\n'
+    assert (
+        fleet.ok("export", "router", "--format", "yaml").out
+        == '---\nservice: "router"\nversion: 1\nconfig: {}\n'
+    )
     lines = fleet.ok("export", "stt-worker", "--format", "env").out.splitlines()
     assert lines[0] == "# stt-worker, version 1"
     assert "STT_WORKER__STREAMING_PARTIALS=true" in lines
@@ -147,7 +196,11 @@ def test_import_of_a_dotenv_tells_every_line_that_means_nothing(fleet: Cli) -> N
     text = "STT_WORKER__CHANELS=1\nDB_HORST=x\nSTT_WORKER__VAD_THRESHOLD=high\nBLOB__NOTE=fine\n"
     result = fleet("import", put(fleet, "x.env", text), "--json")
     assert result.code == 1
-    assert [each["error_code"] for each in result.error["errors"]] == ["UNKNOWN_NAME", "UNKNOWN_NAME", "WRONG_TYPE"]
+    assert [each["error_code"] for each in result.error["errors"]] == [
+        "UNKNOWN_NAME",
+        "UNKNOWN_NAME",
+        "WRONG_TYPE",
+    ]
     assert "STT_WORKER__CHANNELS" in result.error["errors"][0]["suggestion"]
     assert "horst" not in result.err.lower()  # what no name is might be a piece of a key
     assert fleet.version("blob") == 1
@@ -164,7 +217,11 @@ def test_import_passes_the_daemons_own_settings_over(fleet: Cli) -> None:
 
 
 def test_import_is_all_or_nothing_and_a_dry_run_is_nothing(fleet: Cli) -> None:
-    file = put(fleet, "f.json", '[{"service":"blob","config":{"note":"x"}},{"service":"stt-worker","config":{"channels":9}}]')
+    file = put(
+        fleet,
+        "f.json",
+        '[{"service":"blob","config":{"note":"x"}},{"service":"stt-worker","config":{"channels":9}}]',
+    )
     assert fleet("import", file).code == 1
     assert fleet.version("blob") == 1
     good = put(fleet, "g.json", '{"blob": {"note": "x"}}')

@@ -28,8 +28,13 @@ def lived(cli: Cli) -> Cli:
 def test_history_tells_version_when_who_why_and_what(lived: Cli) -> None:
     rows = lived.json("history", "stt-worker")
     assert [(row["config_version"], row["key"]) for row in rows] == [
-        (4, "whisper_model"), (4, "vad_threshold"), (3, "channels"), (2, "vad_threshold"), (1, "vad_threshold"), (1, "channels"),
-    ]  # fmt: skip
+        (4, "whisper_model"),
+        (4, "vad_threshold"),
+        (3, "channels"),
+        (2, "vad_threshold"),
+        (1, "vad_threshold"),
+        (1, "channels"),
+    ]
     assert (rows[2]["before"], rows[2]["after"]) == ("2", None)
     assert rows[0]["reason"] == "a better model"
     assert rows[0]["change_id"] == rows[1]["change_id"] != rows[2]["change_id"]
@@ -38,14 +43,20 @@ def test_history_tells_version_when_who_why_and_what(lived: Cli) -> None:
 
 
 def test_history_is_filtered_by_key_time_and_number(lived: Cli) -> None:
-    assert {row["config_version"] for row in lived.json("history", "stt-worker", "vad_threshold")} == {1, 2, 4}
+    assert {row["config_version"] for row in lived.json("history", "stt-worker", "vad_threshold")} == {
+        1,
+        2,
+        4,
+    }
     limited = lived("history", "stt-worker", "--limit", "2")
     assert limited.out.count("\n") == 3
     assert "older changes are not shown" in limited.err
     assert lived.json("history", "stt-worker", "--since", "2999-01-01") == []
     assert len(lived.json("history", "stt-worker", "--since", "1d", "--limit", "0")) == 6
     lived.sql("UPDATE config_history SET changed_at = '2020-02-02T00:00:00.000Z' WHERE version < 4")
-    assert {row["config_version"] for row in lived.json("history", "stt-worker", "--since", "2020-02-03")} == {4}
+    assert {
+        row["config_version"] for row in lived.json("history", "stt-worker", "--since", "2020-02-03")
+    } == {4}
     assert len(lived.json("history", "stt-worker", "--since", "2020-02-02T01:00:00+01:00")) == 6
 
 
@@ -58,11 +69,14 @@ def test_history_of_an_object_takes_in_its_members_and_no_other_key(blob: Cli) -
 @pytest.mark.parametrize(
     ("text", "stored"),
     [
-        ("30d", "2026-01-01T12:00:00.500Z"), ("90m", "2026-01-31T10:30:00.500Z"), ("2026-01-02", "2026-01-02T00:00:00.000Z"),
-        ("2026-01-02T03:04:05.678+01:00", "2026-01-02T02:04:05.678Z"), ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05.000Z"),
+        ("30d", "2026-01-01T12:00:00.500Z"),
+        ("90m", "2026-01-31T10:30:00.500Z"),
+        ("2026-01-02", "2026-01-02T00:00:00.000Z"),
+        ("2026-01-02T03:04:05.678+01:00", "2026-01-02T02:04:05.678Z"),
+        ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05.000Z"),
         ("999999999w", "1970-01-01T00:00:00.000Z"),
     ],
-)  # fmt: skip
+)
 def test_moments_are_read_as_people_write_them(text: str, stored: str) -> None:
     assert moment(text, NOW) == stored
 
@@ -81,8 +95,14 @@ def test_diff_shows_what_changed_between_versions(lived: Cli) -> None:
         "whisper_model": {"before": None, "after": '"small"'},
     }
     over = lived.ok("diff", "stt-worker", "--from", "1", "--to", "3").out
-    assert over == "stt-worker  version 1 → version 3\n  - channels: 2\n  - vad_threshold: 0.6\n  + vad_threshold: 0.7\n"
-    assert lived.json("diff", "stt-worker", "--from", "0", "--to", "1")["changed"].keys() == {"channels", "vad_threshold"}
+    assert (
+        over
+        == "stt-worker  version 1 → version 3\n  - channels: 2\n  - vad_threshold: 0.6\n  + vad_threshold: 0.7\n"
+    )
+    assert lived.json("diff", "stt-worker", "--from", "0", "--to", "1")["changed"].keys() == {
+        "channels",
+        "vad_threshold",
+    }
     assert lived.json("diff", "stt-worker", "--from", "2", "--to", "2")["differs"] is False
 
 
@@ -113,7 +133,12 @@ def test_rollback_refuses_what_never_was_and_respects_an_expected_version(lived:
 
 
 def test_rollback_gives_nested_values_back_exactly(blob: Cli) -> None:
-    lives = [{"free": {}}, {"free": {"a": {"b": [1, {"c": None}]}, "d": {}}}, {"free": {"a": 1}, "note": None}, {"text": ""}]
+    lives = [
+        {"free": {}},
+        {"free": {"a": {"b": [1, {"c": None}]}, "d": {}}},
+        {"free": {"a": 1}, "note": None},
+        {"text": ""},
+    ]
     for values in lives:
         blob.ok("apply", "-", text=json.dumps({"blob": values}))
     for version, values in enumerate(lives, 1):

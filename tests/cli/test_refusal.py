@@ -36,16 +36,24 @@ FALLBACK = {"mode": "read-only-fallback", "database_status": "corrupted"}
         (FALLBACK, [ALTERED, open_("db-corrupted")], ["stt-worker"], True, True),
         ({"mode": "rebuilding"}, [ALTERED], ["router"], False, True),
     ],
-)  # fmt: skip
-def test_what_is_refused(facts: dict, conditions: list, services: list[str], adopt: bool, refused: bool) -> None:  # type: ignore[type-arg]
+)
+def test_what_is_refused(
+    facts: dict, conditions: list, services: list[str], adopt: bool, refused: bool
+) -> None:  # type: ignore[type-arg]
     assert (refusal_of(facts, conditions, services, adopt) is not None) is refused
 
 
 def test_every_write_is_refused_with_reason_and_remedy(cli: Cli, daemon: Daemon) -> None:
     cli.ok("set", "stt-worker", "channels=2")
     daemon.says(("db-locked", "config.db"), mode="read-only-fallback", database_status="locked")
-    for words in (["set", "stt-worker", "channels=1"], ["unset", "stt-worker", "channels"], ["delete", "stt-worker", "--yes"],
-                  ["rollback", "stt-worker", "--to", "1"], ["apply", "-"], ["set", "stt-worker", "channels=1", "--dry-run"]):  # fmt: skip
+    for words in (
+        ["set", "stt-worker", "channels=1"],
+        ["unset", "stt-worker", "channels"],
+        ["delete", "stt-worker", "--yes"],
+        ["rollback", "stt-worker", "--to", "1"],
+        ["apply", "-"],
+        ["set", "stt-worker", "channels=1", "--dry-run"],
+    ):
         result = cli(*words, text='{"router": {}}')
         assert result.code == 69, words
         assert "read-only-fallback" in result.err
@@ -99,8 +107,11 @@ def test_a_real_daemon_refuses_and_lets_adopt(tmp_path: Path) -> None:
         until(lambda: cli("set", "stt-worker", "sample_rate=16000").code == 4, "what .env fixes")
         value = until(lambda: _from_env(cli), "the value of .env")
         assert value == {
-            "service": "stt-worker", "key": "sample_rate", "value": 8000, "source": f"env ({cli.files.environment}:{line})",
-        }  # fmt: skip
+            "service": "stt-worker",
+            "key": "sample_rate",
+            "value": 8000,
+            "source": f"env ({cli.files.environment}:{line})",
+        }
     finally:
         house.close()
 

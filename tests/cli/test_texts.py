@@ -24,8 +24,18 @@ from config_daemon.store.dotenv import parse
 from tests.cli.conftest import BLOB
 
 TEXT = st.text(st.characters(blacklist_categories=("Cs",)), max_size=12)
-SCALARS = st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(allow_nan=False, allow_infinity=False) | TEXT
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3), max_leaves=8)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53) + 1, 2**53 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)
 DEFINITION = ServiceDefinition("blob", compile_schema(json.dumps(BLOB).encode()))
 
 
@@ -37,13 +47,37 @@ def test_yaml_gives_every_json_value_back(values: dict[str, Any]) -> None:
     assert all(c.isprintable() or c == "\n" for c in text)
 
 
-@pytest.mark.parametrize("name", ["yes", "no", "on", "null", "~", "1", "1.5", "a b", "#a", "-", "?", "é", "true", "", "a: b", ".nan", "0x1"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "yes",
+        "no",
+        "on",
+        "null",
+        "~",
+        "1",
+        "1.5",
+        "a b",
+        "#a",
+        "-",
+        "?",
+        "é",
+        "true",
+        "",
+        "a: b",
+        ".nan",
+        "0x1",
+    ],
+)
 def test_no_name_is_taken_for_something_else(name: str) -> None:
     assert load_all("\n".join(lines_of({name: name}))) == [{name: name}]
 
 
 def read_back(definition: ServiceDefinition, lines: list[str]) -> dict[str, Any]:
-    names = {f"{definition.service}__{key}".upper().replace("-", "_").replace(".", "_"): key for key in definition.fields}
+    names = {
+        f"{definition.service}__{key}".upper().replace("-", "_").replace(".", "_"): key
+        for key in definition.fields
+    }
     values: dict[str, Any] = {}
     for entry in parse("\n".join(lines), Path("x.env")).entries.values():
         put(values, names[entry.name], definition.coerce(names[entry.name], entry.value))
@@ -51,13 +85,20 @@ def read_back(definition: ServiceDefinition, lines: list[str]) -> dict[str, Any]
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.fixed_dictionaries({}, optional={"text": TEXT, "note": TEXT | st.none(), "free": st.dictionaries(TEXT, VALUES, max_size=3)}))
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={"text": TEXT, "note": TEXT | st.none(), "free": st.dictionaries(TEXT, VALUES, max_size=3)},
+    )
+)
 def test_env_lines_give_exactly_the_values_back_or_are_refused(values: dict[str, Any]) -> None:
     try:
         lines = env_lines(DEFINITION, values)
     except InvalidConfig as error:
         assert {context.error_code for context in error.contexts} == {"NOT_IN_ENV"}
-        assert values.get("note", "") is None or "\0" in json.dumps(values, ensure_ascii=False).replace("\\u0000", "\0")
+        assert values.get("note", "") is None or "\0" in json.dumps(values, ensure_ascii=False).replace(
+            "\\u0000", "\0"
+        )
     else:
         assert json.dumps(read_back(DEFINITION, lines), sort_keys=True) == json.dumps(values, sort_keys=True)
 
@@ -65,7 +106,11 @@ def test_env_lines_give_exactly_the_values_back_or_are_refused(values: dict[str,
 @pytest.mark.parametrize("service", sorted(SHIPPED))
 def test_the_example_of_every_shipped_service_survives_a_dotenv(service: str) -> None:
     definition = shipped(service)
-    example = {k: v for k, v in definition.schema()["examples"][0].items() if not (k in definition.fields and definition.fields[k].is_secret)}
+    example = {
+        k: v
+        for k, v in definition.schema()["examples"][0].items()
+        if not (k in definition.fields and definition.fields[k].is_secret)
+    }
     try:
         lines = env_lines(definition, example)
     except InvalidConfig as error:

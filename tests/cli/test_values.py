@@ -26,17 +26,27 @@ def test_one_value_is_printed_bare(cli: Cli) -> None:
     assert cli.ok("get", "stt-worker", "whisper_model").out == "small.en\n"
     assert cli.ok("get", "stt-worker", "vad_threshold").out == "0.25\n"
     assert cli.ok("get", "stt-worker", "streaming_partials").out == "false\n"
-    assert cli.json("get", "stt-worker", "ws_url") == {"service": "stt-worker", "key": "ws_url", "value": None}
+    assert cli.json("get", "stt-worker", "ws_url") == {
+        "service": "stt-worker",
+        "key": "ws_url",
+        "value": None,
+    }
 
 
 @pytest.mark.parametrize(
     ("word", "value"),
     [
-        ("text=0.5", "0.5"), ("text=", ""), ("text= a=b ", " a=b "), ('text:="0.5"', "0.5"), ("note=null", "null"),
-        ("note:=null", None), ("free:={}", {}), ('free:={"a":[1,{"b":null}]}', {"a": [1, {"b": None}]}),
+        ("text=0.5", "0.5"),
+        ("text=", ""),
+        ("text= a=b ", " a=b "),
+        ('text:="0.5"', "0.5"),
+        ("note=null", "null"),
+        ("note:=null", None),
+        ("free:={}", {}),
+        ('free:={"a":[1,{"b":null}]}', {"a": [1, {"b": None}]}),
         ("text=é\u202e\x1b[31m", "é\u202e\x1b[31m"),
     ],
-)  # fmt: skip
+)
 def test_a_value_is_read_by_its_fields_type(blob: Cli, word: str, value: object) -> None:
     blob.ok("set", "blob", word)
     assert list(blob.stored("blob").values()) == [value]
@@ -144,7 +154,9 @@ def test_get_of_a_key_without_a_value_says_so(blob: Cli) -> None:
     assert blob("get", "blob", "note.deeper").code == 5
 
 
-def test_the_actor_is_the_user_and_not_what_the_environment_says(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_actor_is_the_user_and_not_what_the_environment_says(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("LOGNAME", "USER", "SUDO_USER"):
         monkeypatch.setenv(name, "somebody-else")
     cli.ok("set", "stt-worker", "channels=2")
@@ -180,14 +192,19 @@ def test_search_never_shows_a_secret(blob: Cli) -> None:
     assert (hit["type"], hit["value"]) == ("secret", None)
 
 
-def test_settings_are_shown_with_their_sources_and_without_passwords(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_are_shown_with_their_sources_and_without_passwords(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MQTT_URL", "mqtts://daemon:hunter2@broker.example:8883")
     cli.dotenv("CONFIG_DAEMON_LOG_LEVEL=debug")
     (cli.folder / "config-daemon.toml").write_text("CONFIG_DAEMON_POLL_SECONDS = 0.5\n")
     shown = {each["name"]: each for each in cli.json("settings", "show")}
     assert shown["MQTT_URL"]["value"] == "mqtts://broker.example:8883"
     assert shown["MQTT_URL"]["source"] == "the environment"
-    assert (shown["CONFIG_DAEMON_LOG_LEVEL"]["value"], shown["CONFIG_DAEMON_LOG_LEVEL"]["source"]) == ("debug", ".env")
+    assert (shown["CONFIG_DAEMON_LOG_LEVEL"]["value"], shown["CONFIG_DAEMON_LOG_LEVEL"]["source"]) == (
+        "debug",
+        ".env",
+    )
     poll = shown["CONFIG_DAEMON_POLL_SECONDS"]
     assert (poll["value"], poll["unit"], poll["source"]) == (0.5, "seconds", "config-daemon.toml")
     assert shown["CONFIG_DB_PATH"]["value"] == str(cli.files.database)

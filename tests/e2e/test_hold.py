@@ -22,5 +22,9 @@ def test_a_hold_survives_a_clean_stop_of_the_daemon(house: House) -> None:
     shutil.copy(house.folder / "backup", house.files.database)
     for _ in range(2):
         daemon = house.daemon()
-        until(lambda: facts(house).get("pid") == daemon.pid and "not-the-newest" in conditions(house), "the hold")
+        pid = daemon.pid
+        until(
+            lambda pid=pid: facts(house).get("pid") == pid and "not-the-newest" in conditions(house),
+            "the hold",
+        )
         assert daemon.stop() == 0
