@@ -133,7 +133,11 @@ def _plain(url: str, topic_filter: str, pipe: Connection, every: int) -> None:
     client = connected(url, "bench-plain-receiver")
     client.on_message = on_message
     client.on_subscribe = lambda *_: pipe.send(_SUBSCRIBED)
-    client.on_connect = lambda *_: client.subscribe(topic_filter, 1)
+
+    def on_connect(_client: Client, *_: Any) -> None:
+        _client.subscribe(topic_filter, 1)
+
+    client.on_connect = on_connect
     client.loop_forever()
 
 

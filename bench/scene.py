@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from bench.services import TEXTS, Store, drop_schemas, names
 from config_daemon.cli.private_broker import ends_with_parent
@@ -59,6 +59,7 @@ class Scene:
         self.folder, self.services = folder, list(services)
         self._conf = Conf(extra_conf=RELAXED if relaxed else "")
         self._brokers = 0
+        self.broker: LocalBroker
         self._opened = contextlib.ExitStack()
         self.data = folder / "data"
         self.process: psutil.Popen | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from config_daemon.store.status import StatusView
 from tests.fleet import Fleet
 from tests.fleet_laws import STT, TTS
 
@@ -40,3 +41,23 @@ def test_a_stop_with_a_full_disk_says_good_bye_all_the_same(fleet: Fleet) -> Non
     fleet.stop_daemon()
     assert fleet.health["event"] == "stopped"
     fleet.settle()
+
+
+def test_what_a_read_back_finds_in_place_is_told_as_confirmed(fleet: Fleet) -> None:
+    fleet.stop_daemon()
+    fleet.start_daemon()
+    fleet.run(5.0)
+    board = StatusView(fleet.host.files.status)
+    assert {name: board.service(name).state for name in (TTS, STT)} == {TTS: "confirmed", STT: "confirmed"}  # type: ignore[union-attr]
+
+
+def test_a_denied_topic_that_holds_our_bytes_again_is_no_trouble_any_more(fleet: Fleet) -> None:
+    (newest,) = fleet.published(TTS)
+    fleet.server.denied.add(fleet.topics.config(TTS))
+    fleet.deface(TTS, b"")
+    fleet.run(1.0)
+    assert "publish-denied" in fleet.conditions
+    fleet.put_back(newest)
+    fleet.run(1.0)
+    assert fleet.conditions == {"foreign-write"}
+    assert fleet.health["ok"]

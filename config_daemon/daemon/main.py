@@ -126,10 +126,16 @@ def _build(
     facts = StoreFacts(cached.head.config_epoch, cached.head.schema_version, "") if cached else NOTHING_KNOWN
     judge = Judge(catalog, plan, findings, board, sealer.identity, sealer.now, settings.max_message_bytes)
     sight = Sight(reader, judge, findings, sealer.now, places, facts)
+    started_at = sealer.now()
+
+    def tell_all() -> None:
+        _introduce(board, ground, signer, started_at)
+        surroundings.tell()
+
     keeper = CacheKeeper(files.cache, hmac_key, plan, inbox.put, valid=cached is not None)
     reporter = Reporter(
         sealer, broker, findings, board, ground, log, plan, sight, keeper,
-        env_services=lambda: surroundings.overrides, event=event,
+        env_services=lambda: surroundings.overrides, event=event, tell_all=tell_all,
     )  # fmt: skip
     mirror = Mirror(
         broker, plan, findings, topics, signer.verify_key, reporter.topic,
@@ -141,7 +147,10 @@ def _build(
         reread_all=lambda: sight.reread(plan.services),
     )  # fmt: skip
     requests = Requests(files.requests, board, {"adopt": recovery.adopt}, sealer.now, time.time)
-    _introduce(board, ground, signer, sealer)
+    board.reset()
+    board.daemon(health=None)
+    tell_all()
+    board.flush()
     tell_cached(board, plan, sealer.now())
     parts = Parts(
         inbox=inbox, broker=broker, surroundings=surroundings, judge=judge, sight=sight, plan=plan, mirror=mirror,
@@ -176,15 +185,13 @@ def _numbers(
     return marks.Numbers(files.marks, hmac_key, start, last=max(start.reserved, highest, _unix_ms()))
 
 
-def _introduce(board: StatusBoard, ground: Ground, signer: Signer, sealer: Sealer) -> None:
-    """Say in status.db who this daemon is, and take back what an earlier one said."""
+def _introduce(board: StatusBoard, ground: Ground, signer: Signer, started_at: str) -> None:
+    """Say in status.db who this daemon is."""
     settings = ground.settings
-    board.reset()
     board.daemon(
-        pid=os.getpid(), started_at=sealer.now(), public_key=bytes(signer.verify_key).hex(),
-        broker=str(settings.mqtt_url), name=settings.name, topic_prefix=settings.topic_prefix, health=None,
+        pid=os.getpid(), started_at=started_at, public_key=bytes(signer.verify_key).hex(),
+        broker=str(settings.mqtt_url), name=settings.name, topic_prefix=settings.topic_prefix,
     )  # fmt: skip
-    board.flush()
 
 
 def _folders(ground: Ground) -> dict[Path, Collection[str] | None]:

@@ -49,11 +49,13 @@ class Reporter:
         keeper: CacheKeeper,
         env_services: Callable[[], Iterable[str]],
         event: str,
+        tell_all: Callable[[], None],
     ) -> None:
         self._sealer, self._broker, self._findings, self._board = sealer, broker, findings, board
         self._ground, self._log, self._env_services = ground, log, env_services
         self._plan, self._sight, self._keeper = plan, sight, keeper
         self._event, self._mode = event, ""
+        self._tell_all = tell_all
         self._created_at = ground.created_at
         self._seconds = ground.settings.health_seconds
         self.topic = Topics(ground.settings.topic_prefix).health(ground.settings.name)
@@ -166,9 +168,12 @@ class Reporter:
         return health.sequence
 
     def flush(self, now: float) -> None:
-        """Write status.db."""
-        self._board.flush()
+        """Write status.db; when it was lost meanwhile, have everything told again."""
         self._flushed_at = now
+        if self._board.flush():
+            self._said = ()
+            self._sight.reread(self._plan.services)
+            self._tell_all()
 
     def next_due(self, now: float) -> float:
         """Return in how many seconds something is to be reported."""

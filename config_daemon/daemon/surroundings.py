@@ -62,6 +62,14 @@ class Surroundings:
         self._tell_problems()
         return changed
 
+    def tell(self) -> None:
+        """Say in status.db which values `.env` fixes."""
+        self._board.env_locks(
+            (service, key, str(self._path), override.line)
+            for service, keys in self.overrides.items()
+            for key, override in keys.items()
+        )
+
     def next_due(self, now: float) -> float:
         """Return in how many seconds the next look is wanted."""
         return 60.0 if self._looks.next_look is None else max(0.0, self._looks.next_look - now)
@@ -78,11 +86,7 @@ class Surroundings:
         services = self.overrides.keys() | overrides.keys()
         changed |= {name for name in services if self.overrides.get(name) != overrides.get(name)}
         self.overrides = overrides
-        self._board.env_locks(
-            (service, key, str(self._path), override.line)
-            for service, keys in overrides.items()
-            for key, override in keys.items()
-        )
+        self.tell()
         self._tell_unknown(file)
         return changed
 

@@ -6,16 +6,20 @@ the change is one transaction with a line in the access log.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import apsw
 
 from config_daemon.errors import StoreUnavailable
 from config_daemon.store import locks
+from config_daemon.store.ports import BadRow
 from config_daemon.store.seals import RowSealer
-from config_daemon.store.sqlite import connect, rows, translated
+from config_daemon.store.sqlite import connect, live_rows, rows, tombstones, translated
 
 _BUSY_MS = 1000
+_READ_MANY = 500
 
 
 def adopt_database(
@@ -49,13 +53,24 @@ def adopt_database(
 
 def _seal_anew(db: apsw.Connection, sealer: RowSealer, epoch: str) -> int:
     count = 0
-    live = "SELECT service, version, config_epoch, config_json, updated_at, updated_by, row_seal FROM service_configs"
-    gone = "SELECT service, version, config_epoch, '', deleted_at, deleted_by, row_seal FROM deleted_services"
-    for table, statement in (("service_configs", live), ("deleted_services", gone)):
-        for service, version, old_epoch, text, at, by, seal in rows(db, statement):
-            if sealer.fits(seal, table, service, version, old_epoch, text, at, by):
-                new = sealer.seal(table, service, version, epoch, text, at, by)
-                update = f"UPDATE {table} SET config_epoch = ?, row_seal = ?, row_seal_key_id = ? WHERE service = ?"  # noqa: S608
-                db.execute(update, (epoch, new, sealer.key_id, service))
-                count += 1
+    for table, text, at, by, read in (
+        ("service_configs", "config_json", "updated_at", "updated_by", live_rows),
+        ("deleted_services", "''", "deleted_at", "deleted_by", tombstones),
+    ):
+        names = [name for (name,) in rows(db, f"SELECT service FROM {table}")]  # noqa: S608 - names of ours
+        good = [name for name, row in _each(read, db, sealer, names) if not isinstance(row, BadRow)]
+        whole = f"SELECT service, version, {text}, {at}, {by} FROM {table} WHERE service = ?"  # noqa: S608
+        update = f"UPDATE {table} SET config_epoch = ?, row_seal = ?, row_seal_key_id = ? WHERE service = ?"  # noqa: S608
+        for name in good:
+            service, version, content, when, who = rows(db, whole, (name,))[0]
+            seal = sealer.seal(table, service, version, epoch, content, when, who)
+            db.execute(update, (epoch, seal, sealer.key_id, service))
+        count += len(good)
     return count
+
+
+def _each(
+    read: Callable[..., Mapping[str, Any]], db: apsw.Connection, sealer: RowSealer, names: Sequence[str]
+) -> Iterator[tuple[str, Any]]:
+    for start in range(0, len(names), _READ_MANY):
+        yield from read(db, sealer, names[start : start + _READ_MANY]).items()

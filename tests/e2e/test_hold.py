@@ -28,3 +28,14 @@ def test_a_hold_survives_a_clean_stop_of_the_daemon(house: House) -> None:
             "the hold",
         )
         assert daemon.stop() == 0
+
+
+def test_a_deleted_status_db_is_told_everything_again(house: House) -> None:
+    """status.db may be deleted at any time: what the daemon knows comes back by itself."""
+    house.daemon()
+    confirmed(house, house.set("stt-worker", vad_threshold=0.1))
+    for path in house.folder.glob("status.db*"):
+        path.unlink()
+    confirmed(house, house.set("tts-worker", volume_percent=50), "tts-worker")
+    confirmed(house, 1)
+    until(lambda: facts(house).get("mode") == "normal" and facts(house).get("public_key"), "the daemon's facts")

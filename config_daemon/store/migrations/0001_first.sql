@@ -118,6 +118,8 @@ CREATE TRIGGER feed_deleted_insert AFTER INSERT ON deleted_services BEGIN
     INSERT INTO change_feed(service, token) VALUES (NEW.service, hex(randomblob(8)));
 END;
 CREATE TRIGGER feed_deleted_update AFTER UPDATE ON deleted_services BEGIN
+    INSERT INTO change_feed(service, token)
+        SELECT OLD.service, hex(randomblob(8)) WHERE OLD.service <> NEW.service;
     INSERT INTO change_feed(service, token) VALUES (NEW.service, hex(randomblob(8)));
 END;
 CREATE TRIGGER feed_deleted_delete AFTER DELETE ON deleted_services BEGIN
@@ -127,6 +129,8 @@ CREATE TRIGGER feed_secret_insert AFTER INSERT ON encrypted_secrets BEGIN
     INSERT INTO change_feed(service, token) VALUES (NEW.service, hex(randomblob(8)));
 END;
 CREATE TRIGGER feed_secret_update AFTER UPDATE ON encrypted_secrets BEGIN
+    INSERT INTO change_feed(service, token)
+        SELECT OLD.service, hex(randomblob(8)) WHERE OLD.service <> NEW.service;
     INSERT INTO change_feed(service, token) VALUES (NEW.service, hex(randomblob(8)));
 END;
 CREATE TRIGGER feed_secret_delete AFTER DELETE ON encrypted_secrets BEGIN
