@@ -36,6 +36,9 @@ lint: setup
 types: setup
 	@$(BIN)/mypy
 
+bench: setup
+	@$(BIN)/python -m bench
+
 .PHONY: need-mosquitto
 need-mosquitto:
 	@PATH="$$PATH:/usr/sbin" command -v mosquitto >/dev/null || [ -n "$$CONFIG_DAEMON_TEST_BROKER" ] \

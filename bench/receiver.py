@@ -25,7 +25,7 @@ from config_daemon.wire.topics import Topics
 from config_daemon.worker.client import Link, Subscriber
 from config_daemon.worker.trust import Belief, Trust
 
-ANSWER_SECONDS = 600.0
+ANSWER_SECONDS = 300.0
 
 
 class Received(NamedTuple):

@@ -22,7 +22,7 @@ from config_daemon.cli.arguments import (
     service_argument,
     yes_option,
 )
-from config_daemon.cli.session import Declined, Session, standard
+from config_daemon.cli.session import Session, standard
 from config_daemon.errors import ConfigDaemonError, InvalidConfig, NotFound, UsageError
 
 if TYPE_CHECKING:
@@ -129,8 +129,7 @@ def _edit_until_stored(
             planned = _commit(session, editing, values, reason, dry_run=True)
             break
         except InvalidConfig as error:
-            if session.as_json or not _wants_to_go_on(session, error):
-                raise
+            _offer_another_try(session, error)
     if dry_run or not planned[0].stored:
         show_written(session, planned, dry_run)
         return
@@ -168,17 +167,17 @@ def _show_difference(session: Session, planned: Written) -> None:
     session.say("\n".join([planned.service, *difference_lines(planned.changed, err=True)]))
 
 
-def _wants_to_go_on(session: Session, error: InvalidConfig) -> bool:
+def _offer_another_try(session: Session, error: InvalidConfig) -> None:
+    """Return when a person wants to edit again.
+
+    Raises: Declined; the error itself where nobody sits at a terminal.
+    """
     from config_daemon.cli.printing import print_error
 
-    if sys.stdin is None or not sys.stdin.isatty():
-        return False
+    if session.as_json or sys.stdin is None or not sys.stdin.isatty():
+        raise error
     print_error(error, as_json=False)
-    try:
-        session.confirm("Edit it again?", yes=False)
-    except (Declined, UsageError):
-        return False
-    return True
+    session.confirm("Edit it again?", yes=False)
 
 
 def _run_editor(path: Path) -> None:

@@ -67,7 +67,7 @@ def _table(config: Shown, source: bool) -> str:
     leaves = config.leaves()
     width = max(map(len, leaves), default=0)
     lines = []
-    for name, value in leaves.items():
+    for name, value in sorted(leaves.items()):
         text = visible(json.dumps(value, ensure_ascii=False))
         lines.append(f"{visible(name):<{width}}  {text}" + (f"  {config.source_of(name)}" if source else ""))
     lines += [

@@ -88,7 +88,7 @@ class Session:
         from config_daemon.store.ground import load_ground
 
         if self.folder.is_dir() and not os.access(self.folder, os.X_OK):
-            raise self._forbidden(self.folder)
+            raise self.forbidden(self.folder)
         return load_ground(self.folder, os.environ, {})
 
     @cached_property
@@ -116,7 +116,7 @@ class Session:
         try:
             return locks.is_held(self.files.daemon_lock)
         except PermissionError as error:
-            raise self._forbidden(self.files.daemon_lock) from error
+            raise self.forbidden(self.files.daemon_lock) from error
 
     @cached_property
     def database(self) -> Path:
@@ -128,7 +128,7 @@ class Session:
         try:
             path.stat()
         except PermissionError as error:
-            raise self._forbidden(path) from error
+            raise self.forbidden(path) from error
         except OSError as error:
             raise StoreUnavailable(
                 f"there is no store at {path}",
@@ -243,9 +243,10 @@ class Session:
             suggestion="Add --yes to go on without being asked.",
         )
 
-    def _forbidden(self, path: Path) -> StoreUnavailable:
+    def forbidden(self, path: Path) -> StoreUnavailable:
+        """Return the error for a path that this user may not use."""
         return StoreUnavailable(
-            f"{user_name(os.getuid())} may not open {path}",
+            f"{user_name(os.getuid())} may not use {path}",
             suggestion=f"Run this as the owner of {self.folder}, or as a member of its group.",
         )
 

@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 
 class Hint(NamedTuple):
-    """Something near the database, `.env`, schemas or requests may have changed."""
+    """Something may have changed; `near` names what: `store`, `env`, `schemas`, `requests`."""
+
+    near: frozenset[str]
 
 
 class Stop(NamedTuple):

@@ -39,7 +39,7 @@ class Inbox:
         self._clock = clock
         self._queue: SimpleQueue[Event] = SimpleQueue()
         self._read_end, self._write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._hinted = False
+        self._near: set[str] = set()
         self._rung = 0.0
         self._ladder_until = 0.0
 
@@ -48,10 +48,10 @@ class Inbox:
         self._queue.put(event)
         self._wake()
 
-    def hint(self) -> None:
-        """Wake the loop to look; costs nothing while an earlier hint was not yet seen."""
-        if not self._hinted:
-            self._hinted = True
+    def hint(self, near: str) -> None:
+        """Wake the loop to look at something; costs nothing while an earlier hint was not yet seen."""
+        if near not in self._near:
+            self._near.add(near)
             self._wake()
 
     def wait(self, timeout_seconds: float, sockets: Sockets) -> list[Event]:
@@ -66,10 +66,10 @@ class Inbox:
         if self._read_end in readable:
             os.read(self._read_end, 4096)
         events = self._drain()
-        if self._hinted:
-            self._hinted = False
+        if self._near:
+            near, self._near = self._near, set()
             self._rung, self._ladder_until = LADDER_FIRST_SECONDS, self._clock() + LADDER_SECONDS
-            events.append(Hint())
+            events.append(Hint(frozenset(near)))
         return events
 
     def close(self) -> None:

@@ -37,24 +37,24 @@ class Daemon:
     def tick(self, events: list[e.Event]) -> None:
         """Look at everything once and send what is missing."""
         p, now = self._p, self._p.clock()
-        hinted = True in [self._heed(event, now) for event in events]
+        near = {name for event in events for name in self._heed(event, now)}
         for happened in p.broker.drive(now):
             self._learn(happened, now)
-        self._look(now, hinted)
+        self._look(now, "schemas" in near)
         if p.sight.settled:
             p.mirror.step(now, lambda: p.reporter.sentinel(now))
-            p.sight.reread(p.mirror.judge(now))
+            p.sight.reread(p.mirror.judge(now, self._confirm))
         self._send(now)
         if not p.plan and p.sight.settled and p.mirror.ready:
             p.keeper.step(lambda: p.sealer.head(p.sight.place, p.sight.facts), now)
         if p.broker.idle and now >= self._dial_at and (will := p.reporter.will()):
             p.broker.open(will)
-        p.requests.take_one()
+        p.requests.take_one(now, "requests" in near)
         p.sealer.tend(now, p.sight.place, p.sight.known.epoch)
         p.reporter.report(now)
         p.alive()
 
-    def _heed(self, event: e.Event, now: float) -> bool:
+    def _heed(self, event: e.Event, now: float) -> frozenset[str]:
         match event:
             case e.Stop():
                 self._stopping = True
@@ -62,7 +62,9 @@ class Daemon:
                 self._p.broker.adopt(event, now)
             case e.CacheWritten():
                 self._p.keeper.written(event, now)
-        return isinstance(event, e.Hint)
+            case e.Hint(near):
+                return near
+        return frozenset()
 
     def _learn(self, event: e.BrokerEvent, now: float) -> None:
         p = self._p
@@ -78,7 +80,9 @@ class Daemon:
                 self._dial_at = now + self._retry_seconds * (0.5 + p.jitter())
                 self._retry_seconds = min(2 * self._retry_seconds, RETRY_LAST_SECONDS)
             case e.Confirmed(topic, number):
-                self._confirm(topic, number, now)
+                service = p.topics.service_of(topic)
+                if service is not None and self._confirm(service, number):
+                    p.mirror.changed(service, now)
             case e.Refused(topic, _, why, code):
                 service = p.topics.service_of(topic) or topic
                 p.mirror.put_off(service, now)
@@ -117,16 +121,16 @@ class Daemon:
             p.log.debug("config_published", service=service, sequence=entry.sealed.sequence)
             failpoints.reached("after_send")
 
-    def _confirm(self, topic: str, number: int, now: float) -> None:
+    def _confirm(self, service: str, number: int) -> bool:
+        """Note that the broker holds a service's message; False when that is not its last one."""
         p = self._p
-        service = p.topics.service_of(topic)
-        if service is None or not p.plan.confirm(service, number):
-            return
+        if not p.plan.confirm(service, number):
+            return False
         failpoints.reached("after_confirm")
         p.reporter.confirmed(service, p.plan.services[service])
-        p.mirror.changed(service, now)
         p.keeper.touch()
         failpoints.reached("after_status")
+        return True
 
     def _patience(self) -> float:
         """Return for how many seconds nothing can be due."""

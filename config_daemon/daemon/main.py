@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -50,6 +51,7 @@ from config_daemon.wire.messages import timestamp
 from config_daemon.wire.topics import Topics
 
 WATCHDOG_SECONDS = 5.0
+SWITCH_SECONDS = 0.0005  # for how long another thread may keep the loop waiting
 
 
 def run(folder: Path, environ: Mapping[str, str], flags: Mapping[str, str]) -> int:
@@ -60,6 +62,7 @@ def run(folder: Path, environ: Mapping[str, str], flags: Mapping[str, str]) -> i
     ground = load_ground(folder, environ, flags)
     failpoints.arm(environ.get("CONFIG_DAEMON_FAILPOINT", ""))
     logs.configure(ground.settings.log_level)
+    sys.setswitchinterval(SWITCH_SECONDS)
     lock = _take_lock(ground.files)
     try:
         return _run(ground, environ)
@@ -194,11 +197,16 @@ def _introduce(board: StatusBoard, ground: Ground, signer: Signer, started_at: s
     )  # fmt: skip
 
 
-def _folders(ground: Ground) -> dict[Path, Collection[str] | None]:
+def _folders(ground: Ground) -> dict[Path, dict[str, str]]:
     files = ground.files
-    names = (files.database.name, f"{files.database.name}-wal", files.environment.name)
-    folders: dict[Path, Collection[str] | None] = {files.folder: names, files.database.parent: names}
-    return {**folders, ground.settings.schema_folder or files.schemas: None, files.requests: None}
+    store = {files.database.name: "store", f"{files.database.name}-wal": "store"}
+    # a Writer lets go of the lock right after its commit: the hint that comes when there is something to see
+    folders = {files.folder: {**store, files.store_lock.name: "store", files.environment.name: "env"}}
+    if files.database.parent != files.folder:
+        folders[files.database.parent] = store
+    folders[ground.settings.schema_folder or files.schemas] = {"*": "schemas"}
+    folders[files.requests] = {"*": "requests"}
+    return folders
 
 
 @dataclass(slots=True)
@@ -242,7 +250,7 @@ def _credentials(ground: Ground) -> Credentials:
 def _wire_signals(inbox: Inbox) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: inbox.put(Stop()))
-    signal.signal(signal.SIGHUP, lambda *_: inbox.hint())
+    signal.signal(signal.SIGHUP, lambda *_: inbox.hint("schemas"))
 
 
 def _take_lock(files: Files) -> int:

@@ -115,10 +115,13 @@ class Mirror:
             if reading is not None:
                 reading.missing.discard(service)
 
-    def judge(self, now: float) -> list[str]:
-        """Judge what arrived, once the rows are known; return the services to read and seal anew."""
+    def judge(self, now: float, confirm: Callable[[str, int], object]) -> list[str]:
+        """Judge what arrived, once the rows are known; return the services to read and seal anew.
+
+        `confirm` is called with service and number where the broker holds the last seal, news to the plan.
+        """
         arrived, self._arrived = self._arrived, {}
-        return [service for service, raw in arrived.items() if self._judge(service, raw, now)]
+        return [service for service, raw in arrived.items() if self._judge(service, raw, now, confirm)]
 
     def changed(self, service: str, now: float) -> None:
         """Have a service that was just confirmed read back in a while."""
@@ -177,7 +180,7 @@ class Mirror:
                 self._scanned = True
                 self._broker.subscribe([self._topics.every_config], foreign_only=True, retained=True)
 
-    def _judge(self, service: str, raw: bytes, now: float) -> bool:
+    def _judge(self, service: str, raw: bytes, now: float, confirm: Callable[[str, int], object]) -> bool:
         entry = self._plan.services.get(service)
         own = None if entry and entry.sealed and entry.sealed.raw == raw else self._own(raw, service)
         meaning = explain(raw, own, entry, self._standing())
@@ -190,7 +193,8 @@ class Mirror:
                 self._hold("foreign-state", service, own)
                 return False
         if meaning == "ours" and entry is not None and entry.sealed is not None:
-            self._plan.confirm(service, entry.sealed.sequence)
+            if not entry.confirmed:
+                confirm(service, entry.sealed.sequence)
         elif meaning == "hold" and own is not None:
             self._hold("not-the-newest", service, own)
         elif meaning == "orphan" and own is not None:

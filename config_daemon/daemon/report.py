@@ -62,7 +62,8 @@ class Reporter:
         self._session = str(uuid.uuid4())
         self._refused: set[str] = set()
         self._said: tuple[Any, ...] = ()
-        self._counted: tuple[int, bool] = (0, False)
+        self._counted: tuple[int, bool] = (0, True)
+        self._caught_up_at = float("-inf")
         self._sent_at = self._flushed_at = float("-inf")
 
     def facts(self) -> Facts:
@@ -145,7 +146,9 @@ class Reporter:
             return
         facts = self.facts()
         said = (facts._replace(services=0, behind=0), self._session, self._findings.revision)
-        counted = (facts.services, facts.behind == 0)
+        self._caught_up_at = now if facts.behind == 0 else self._caught_up_at
+        # being behind for a moment is everyday life, and no reason for a message
+        counted = (facts.services, now - self._caught_up_at < COUNTS_SECONDS)
         recounted = counted != self._counted and now - self._sent_at >= COUNTS_SECONDS
         if said != self._said:
             self._tell_board(facts)

@@ -19,6 +19,7 @@ from config_daemon.wire import values
 
 MAX_BYTES = 64 * 1024
 EXPIRES_SECONDS = 600.0
+LOOK_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,13 @@ class Requests:
     ) -> None:
         self._folder, self._board, self._carry = folder, board, carry
         self._now_text, self._unix_seconds = now_text, unix_seconds
+        self._look_at = 0.0
 
-    def take_one(self) -> bool:
-        """Carry out the oldest request, if there is one, and answer it."""
+    def take_one(self, now: float, hinted: bool) -> bool:
+        """Carry out the oldest request, if there is one, and answer it; looks when hinted, and now and then."""
+        if not hinted and now < self._look_at:
+            return False
+        self._look_at = now + LOOK_SECONDS
         oldest = self._oldest()
         if oldest is None:
             return False
@@ -59,6 +64,7 @@ class Requests:
         self._board.answer(request_id, kind, state, self._now_text(), result)
         self._board.flush()
         oldest.unlink(missing_ok=True)
+        self._look_at = 0.0
         return True
 
     def _oldest(self) -> Path | None:

@@ -54,10 +54,17 @@ class Result:
         return {each["failed_field"]: each["error_code"] for each in self.error["errors"]}
 
 
-def call(words: list[str], text: str = "") -> Result:
+class Terminal(io.TextIOWrapper):
+    """A standard input at which somebody sits."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def call(words: list[str], text: str = "", *, terminal: bool = False) -> Result:
     """Run a command line as the program does, with streams as a shell would give it."""
     before = sys.stdin, sys.stdout, sys.stderr
-    sys.stdin = io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8")
+    sys.stdin = (Terminal if terminal else io.TextIOWrapper)(io.BytesIO(text.encode()), "utf-8")
     sys.stdout = out = io.TextIOWrapper(io.BytesIO(), "utf-8")
     sys.stderr = err = io.TextIOWrapper(io.BytesIO(), "utf-8")
     code: Any = 0
@@ -90,8 +97,8 @@ class Cli:
         self.folder = folder
         self.files = Files.below(folder)
 
-    def __call__(self, *words: str, text: str = "") -> Result:
-        return call(["--data", str(self.folder), *words], text)
+    def __call__(self, *words: str, text: str = "", terminal: bool = False) -> Result:
+        return call(["--data", str(self.folder), *words], text, terminal=terminal)
 
     def ok(self, *words: str, text: str = "") -> Result:
         result = self(*words, text=text)

@@ -97,6 +97,22 @@ def test_what_is_not_valid_is_told_and_kept(cli: Cli, editor: Editor, text: str)
     assert kept(result).read_text() == text
 
 
+def test_what_is_not_valid_can_be_edited_again(cli: Cli, editor: Editor) -> None:
+    script = (
+        'if grep -q "^channels: 9" "$1"; then echo "channels: 2" > "$1"; else echo "channels: 9" > "$1"; fi'
+    )
+    seen = editor(script)
+    result = cli("edit", "stt-worker", text="y\ny\n", terminal=True)
+    assert result.code == 0
+    assert "channels must be a whole number from 1 to 2" in result.err
+    assert "Edit it again? [y/N]" in result.err
+    assert cli.stored("stt-worker") == {"channels": 2}
+    assert gone(seen)
+    cli.ok("delete", "stt-worker", "--yes")
+    refused = cli("edit", "stt-worker", text="n\n", terminal=True)
+    assert (refused.code, kept(refused).read_text()) == (1, "channels: 9\n")
+
+
 def test_an_edit_without_a_change_stores_nothing(cli: Cli, editor: Editor) -> None:
     cli.ok("set", "stt-worker", "channels=2")
     seen = editor("true")

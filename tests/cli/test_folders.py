@@ -30,6 +30,12 @@ def test_a_missing_store_is_told_with_its_path(tmp_path: Path) -> None:
     assert call(["search", "silence", "--advanced", "--data", str(tmp_path / "nowhere"), "--json"]).data
 
 
+def test_a_daemon_does_not_start_where_nothing_is(tmp_path: Path) -> None:
+    result = call(["run", "--data", str(tmp_path / "nowhere")])
+    refused(result, 78, f"there is no data folder {tmp_path}/nowhere", "config-daemon init")
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_a_data_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
@@ -104,7 +110,7 @@ def test_a_folder_that_may_not_be_entered_is_told(shared: Cli) -> None:
     shared.folder.chmod(0o700 if os.geteuid() == 0 else 0)
     for command in (["services"], ["get", "stt-worker"], ["set", "stt-worker", "channels=1"]):
         result = as_somebody_else([*command, "--data", str(shared.folder)])
-        refused(result, 69, f"may not open {shared.folder}")
+        refused(result, 69, f"may not use {shared.folder}")
 
 
 def test_a_folder_that_may_not_be_written_is_told(shared: Cli) -> None:

@@ -197,6 +197,17 @@ def test_every_command_explains_itself_with_an_example(command: str) -> None:
         assert re.search(rf"^ +.*config-daemon {command}", shown.out, re.MULTILINE), "an example of a call"
 
 
+def test_the_manual_has_every_command_and_every_exit_code() -> None:
+    manual = (ROOT / "docs" / "cli.md").read_text()
+    headings = {
+        word for line in re.findall(r"^### (.+)$", manual, re.MULTILINE) for word in re.split(r"[ ,]+", line)
+    }
+    assert not set(COMMANDS) - headings
+    assert all(f"config-daemon {command}" in manual for command in COMMANDS)
+    codes = set(re.findall(r"\d+", " ".join(re.findall(r"^\| ([\d, ]+) \|", manual, re.MULTILINE))))
+    assert codes == {"0", "1", "2", "3", "4", "5", "6", "7", "8", "69", "78", "130"}
+
+
 def test_the_help_names_every_command_once() -> None:
     shown = call(["--help"]).out
     for command, (_, text) in COMMANDS.items():
