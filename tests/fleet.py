@@ -6,6 +6,7 @@ time; `settle` ends all faults, does what an operator would, and fails unless ev
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import uuid
@@ -20,7 +21,7 @@ from config_daemon.errors import RejectedUpdate
 from config_daemon.store.ports import Edit
 from config_daemon.store.writer import SqliteWriter
 from config_daemon.wire.messages import CONFIG_UPDATE, ConfigUpdate, parse_update, timestamp
-from config_daemon.wire.sealing import unseal
+from config_daemon.wire.sealing import TAIL_BYTES, unseal
 from config_daemon.wire.topics import Topics
 from tests.fakes import FakeClock, FakeServer
 from tests.fleet_host import Host, Process, by_hand
@@ -329,9 +330,13 @@ class Fleet:
                 yield f"{worker.name} runs {worker.running} instead of {expected}; its last word: {last}"
 
     def _knows_more(self, worker: FakeWorker) -> bool:
-        """Tell whether a worker accepted a message that is newer than what the broker retains."""
+        """Tell whether a worker accepted a message that the broker's is not above."""
+        raw = self.server.retained.get(self.topics.config(worker.service), b"")
         update, floor = self.retained(worker.service), worker.floor
-        return update is not None and floor is not None and floor.sequence >= update.sequence
+        if update is None or floor is None:
+            return False
+        same = floor.body_sha256 == hashlib.sha256(raw[:-TAIL_BYTES] + b"}").hexdigest()
+        return floor.sequence >= update.sequence and not same
 
     def add_worker(self, name: str, service: str) -> FakeWorker:
         """Install one more worker; it is not started."""

@@ -38,6 +38,8 @@ from config_daemon.store.sqlite import SqliteReader
 from config_daemon.store.status import StatusBoard
 from tests.fakes import FakeBroker, FakeClock, FakeServer
 
+RESERVE = 10  # numbers at a time, so that a full disk is felt soon
+
 
 class Died(BaseException):
     """The process ended at a failpoint."""
@@ -225,6 +227,7 @@ class Host:
         """Have the process meet its failpoint and its full disk."""
         with (
             patch.object(failpoints, "reached", self._reached),
+            patch.object(marks, "RESERVE", RESERVE),
             patch.object(marks, "replace_durably", self._writing(marks.replace_durably)),
             patch.object(cache_file, "write_beside", self._writing(cache_file.write_beside)),
         ):

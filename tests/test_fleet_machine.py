@@ -27,7 +27,6 @@ services = st.sampled_from((TTS, STT))
 values = st.integers(0, 3)
 voices = st.sampled_from((None, "A", "B"))
 clocks = st.sampled_from(("ok", "behind"))
-turns = st.sampled_from((0.0, 0.05, 0.05, 0.3, 2.5, 11.0, 31.0))
 
 
 def up(machine: FleetMachine) -> bool:
@@ -57,10 +56,13 @@ class FleetMachine(RuleBasedStateMachine):
         self.fleet.start_daemon()
         self.fleet.run(1.0)
 
-    @rule(seconds=turns, count=st.integers(1, 12))
-    def time_passes(self, seconds: float, count: int) -> None:
-        for _ in range(count):
-            self.fleet.tick(seconds)
+    @rule(seconds=st.sampled_from((0.05, 0.05, 0.1, 0.3, 1.0, 2.5, 11.0, 35.0)), busy=st.booleans())
+    def time_passes(self, seconds: float, busy: bool) -> None:
+        self.fleet.run(seconds, turn=0.05 if busy else 0.25)
+
+    @rule(seconds=st.sampled_from((0.0, 6.0, 70.0)))
+    def the_machine_is_suspended(self, seconds: float) -> None:
+        self.fleet.tick(seconds)
 
     @precondition(unlocked)
     @rule(service=services, value=values)

@@ -7,28 +7,32 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from config_daemon.cli.adopt_db import adopt_db
 from config_daemon.cli.arguments import (
+    Service,
     dry_run_option,
     no_config,
     reason_option,
-    service_argument,
     yes_option,
 )
 from config_daemon.cli.session import Session, standard
-from config_daemon.errors import InvalidConfig, StoreCorrupted
+from config_daemon.errors import InvalidConfig, StoreCorrupted, UsageError
 
 if TYPE_CHECKING:
     from config_daemon.store.ports import BadRow, Written
 
 
 @click.command()
-@service_argument
+@click.argument("service", required=False, type=Service())
+@click.option("--db", "database", is_flag=True, help="Adopt the whole database: ends a hold of the daemon.")
 @reason_option
 @dry_run_option
 @yes_option
 @standard
 @click.pass_obj
-def command(session: Session, service: str, reason: str | None, dry_run: bool, yes: bool) -> None:
+def command(
+    session: Session, service: str | None, database: bool, reason: str | None, dry_run: bool, yes: bool
+) -> None:
     """Show how a row that was altered outside config-daemon differs from its history, and seal it.
 
     A row whose seal does not fit is neither published nor written upon until somebody adopts it. Who
@@ -37,8 +41,22 @@ def command(session: Session, service: str, reason: str | None, dry_run: bool, y
     \b
     sqlite3 config.db "UPDATE service_configs SET config_json = '{\\"channels\\":2}' WHERE service = 'stt-worker'"
     config-daemon adopt stt-worker --reason "emergency edit on the night shift"
+
+    With --db the whole database is taken for the true one, after a restore or on a new host: it gets a
+    new epoch, and a daemon that holds (`not-the-newest`, `foreign-state`) goes on.
+
+    
+    config-daemon adopt --db --reason "restored from last night"
     """
     from config_daemon.store.ports import BadRow
+
+    if (service is None) != database or (database and dry_run):
+        raise UsageError(
+            "adopt takes either a SERVICE or --db", suggestion="See `config-daemon adopt --help`."
+        )
+    if service is None:
+        adopt_db(session, reason, yes)
+        return
 
     row = session.reports.row(service)
     if row is None:

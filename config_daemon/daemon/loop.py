@@ -97,12 +97,17 @@ class Daemon:
         p.sight.reread(p.surroundings.look(now, hinted))
         if p.surroundings.settled:
             p.judge.overrides, p.judge.orphaned = p.surroundings.overrides, p.surroundings.orphaned
-            p.sight.look(now, len(p.plan) if p.broker.connected else 0)
+            # only what is being sent drains: reading must go on where nothing may be sent yet
+            p.sight.look(now, len(p.plan) if self._may_send() else 0)
+
+    def _may_send(self) -> bool:
+        """Tell whether configs may be published at all just now."""
+        return self._p.broker.connected and self._p.mirror.ready and not self._p.findings.holding
 
     def _send(self, now: float) -> None:
         """Send what the broker lacks: the bytes of the last seal where they still hold, else a new one."""
         p = self._p
-        if not p.broker.has_window or not p.mirror.ready or p.findings.holding:
+        if not (self._may_send() and p.broker.has_window):
             return
         for service, entry in p.plan.behind():
             topic = p.topics.config(service)

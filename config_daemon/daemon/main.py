@@ -146,7 +146,7 @@ def _build(
         has_past=known is not None or cached is not None,
     )  # fmt: skip
     recovery = Recovery(
-        files, ground.keys.row_sealer(), reader, sealer, sight, mirror, keeper,
+        files, ground.keys.row_sealer(), sealer, sight, mirror, keeper,
         reread_all=lambda: sight.reread(plan.services),
     )  # fmt: skip
     requests = Requests(files.requests, board, {"adopt": recovery.adopt}, sealer.now, time.time)

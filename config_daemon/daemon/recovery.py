@@ -6,8 +6,6 @@ what an older life left in the cache is set aside, never mixed in.
 
 from __future__ import annotations
 
-import contextlib
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -17,10 +15,8 @@ from config_daemon.daemon.requests import Request
 from config_daemon.daemon.sealer import Sealer
 from config_daemon.daemon.sight import Sight
 from config_daemon.errors import UsageError
-from config_daemon.store.adopt import adopt_database
-from config_daemon.store.cache import set_aside
+from config_daemon.store.adopt import adopt_store
 from config_daemon.store.files import Files
-from config_daemon.store.ports import Reader
 from config_daemon.store.seals import RowSealer
 
 
@@ -31,15 +27,14 @@ class Recovery:
         self,
         files: Files,
         row_sealer: RowSealer,
-        reader: Reader,
         sealer: Sealer,
         sight: Sight,
         mirror: Mirror,
         keeper: CacheKeeper,
         reread_all: Callable[[], None],
     ) -> None:
-        self._files, self._row_sealer, self._reader = files, row_sealer, reader
-        self._sealer, self._sight, self._mirror, self._keeper = sealer, sight, mirror, keeper
+        self._files, self._row_sealer, self._sealer = files, row_sealer, sealer
+        self._sight, self._mirror, self._keeper = sight, mirror, keeper
         self._reread_all = reread_all
 
     def adopt(self, request: Request) -> dict[str, Any]:
@@ -51,19 +46,14 @@ class Recovery:
             raise UsageError(
                 "this daemon adopts the database only", suggestion="Ask with `config-daemon adopt --db`."
             )
-        epoch = str(uuid.uuid4())
-        count = adopt_database(
-            self._files.database, self._files.store_lock, self._row_sealer,
-            epoch=epoch, now=self._sealer.now(), by=request.by, reason=request.reason,
-        )  # fmt: skip
-        with contextlib.suppress(FileNotFoundError):
-            set_aside(self._files.cache, self._files.quarantine, f"adopt-{epoch[:8]}")
-        numbers = self._sealer.numbers
-        numbers.raise_to(self._mirror.highest_seen)
-        numbers.write(
-            epoch=epoch,
-            feed=self._reader.changes(None).place,
-            reserved=max(numbers.last, numbers.marks.reserved),
+        epoch, count = adopt_store(
+            self._files,
+            self._row_sealer,
+            self._sealer.numbers,
+            highest_seen=self._mirror.highest_seen,
+            now=self._sealer.now(),
+            by=request.by,
+            reason=request.reason,
         )
         self._sight.accept()
         self._mirror.adopted()

@@ -6,6 +6,8 @@ the change is one transaction with a line in the access log.
 
 from __future__ import annotations
 
+import contextlib
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,47 @@ import apsw
 
 from config_daemon.errors import StoreUnavailable
 from config_daemon.store import locks
+from config_daemon.store.cache import set_aside
+from config_daemon.store.files import Files
+from config_daemon.store.marks import Numbers
 from config_daemon.store.ports import BadRow
 from config_daemon.store.seals import RowSealer
-from config_daemon.store.sqlite import connect, live_rows, rows, tombstones, translated
+from config_daemon.store.sqlite import SqliteReader, connect, live_rows, rows, tombstones, translated
 
 _BUSY_MS = 1000
+
+
+def adopt_store(
+    files: Files,
+    sealer: RowSealer,
+    numbers: Numbers,
+    *,
+    highest_seen: int,
+    now: str,
+    by: str,
+    reason: str | None,
+) -> tuple[str, int]:
+    """Take the database for the true one: a new epoch, numbers above everything seen, the old cache aside.
+
+    The caller holds `daemon.lock`. Returns the new epoch and how many rows were well sealed.
+    Raises: StoreError; OSError.
+    """
+    epoch = str(uuid.uuid4())
+    count = adopt_database(
+        files.database, files.store_lock, sealer, epoch=epoch, now=now, by=by, reason=reason
+    )
+    with contextlib.suppress(FileNotFoundError):
+        set_aside(files.cache, files.quarantine, f"adopt-{epoch[:8]}")
+    numbers.raise_to(highest_seen)
+    reader = SqliteReader(files.database, sealer)
+    try:
+        place = reader.changes(None).place
+    finally:
+        reader.close()
+    numbers.write(epoch=epoch, feed=place, reserved=max(numbers.last, numbers.marks.reserved))
+    return epoch, count
+
+
 _READ_MANY = 500
 
 

@@ -38,4 +38,25 @@ def test_a_deleted_status_db_is_told_everything_again(house: House) -> None:
         path.unlink()
     confirmed(house, house.set("tts-worker", volume_percent=50), "tts-worker")
     confirmed(house, 1)
-    until(lambda: facts(house).get("mode") == "normal" and facts(house).get("public_key"), "the daemon's facts")
+    until(
+        lambda: facts(house).get("mode") == "normal" and facts(house).get("public_key"), "the daemon's facts"
+    )
+
+
+def test_an_older_database_adopted_without_a_daemon_is_published_by_the_next(house: House) -> None:
+    daemon = house.daemon()
+    worker = house.worker()
+    worker.wait_for(house.set("stt-worker", vad_threshold=0.1))
+    assert daemon.stop() == 0
+    shutil.copy(house.files.database, house.folder / "backup")
+    daemon = house.daemon()
+    worker.wait_for(house.set("stt-worker", vad_threshold=0.2))
+    assert daemon.stop() == 0
+    for name in ("config.db", "config.db-wal", "config.db-shm"):
+        (house.folder / name).unlink(missing_ok=True)
+    shutil.copy(house.folder / "backup", house.files.database)
+    code, _, error = house.cli("adopt", "--db", "--yes")
+    assert code == 0, error
+    house.daemon()
+    until(lambda: [r["config_version"] for r in worker.applied] == [1, 2, 1], "the adopted version")
+    assert not [r for r in worker.reports if r["state"] == "rejected"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,15 +51,6 @@ def retained(client: Any, topic: str = TOPIC) -> bytes:
 
 def health(client: Any) -> dict[str, Any]:
     return dict(json.loads(client.messages[-1].payload))
-
-
-def request(house: House, kind: str, **arguments: Any) -> tuple[str, dict[str, Any]]:
-    """Leave a request and wait for its answer."""
-    name = str(uuid.uuid4())
-    beside = house.files.requests / f".{name}"
-    beside.write_text(json.dumps({"kind": kind, "by": "test", "reason": "a test", "arguments": arguments}))
-    beside.rename(house.files.requests / f"{name}.json")
-    return until(lambda: StatusView(house.files.status).answer(name), f"an answer to {kind}")
 
 
 def test_the_daemon_starts_without_a_broker_and_connects_when_there_is_one(
@@ -317,8 +307,9 @@ def test_an_older_database_publishes_nothing_until_it_is_adopted(
     )
     until(lambda: facts(house)["mode"] == "read-only-fallback", "the fallback")
     house.set("stt-worker", vad_threshold=0.3)
-    done, result = request(house, "adopt", what="db")
-    assert done == "done", result
+    code, out, error = house.cli("adopt", "--db", "--yes", "--reason", "restored", "--json")
+    assert code == 0, error
+    assert json.loads(out)["services"] == 1
     until(
         lambda: worker.applied[-1]["sequence"] > 0 and len(worker.applied) == 3, "the adopted config applied"
     )
