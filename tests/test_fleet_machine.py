@@ -213,7 +213,7 @@ class FleetMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            self.fleet.settle()
+            self.fleet.settle(evidence=False)
         finally:
             self.fleet.close()
             self._folder.cleanup()

@@ -112,7 +112,10 @@ class Judge:
         self._release(service)
 
     def _progress(self, service: str) -> str:
-        return "in-flight" if is_behind(self._plan.services[service]) else "confirmed"
+        entry = self._plan.services[service]
+        if is_behind(entry):
+            return "in-flight"
+        return "deleted" if entry.wanted and entry.wanted.deleted else "confirmed"
 
     def _is_rolled_back(self, service: str, version: int) -> bool:
         entry = self._plan.services.get(service)

@@ -17,6 +17,7 @@ from config_daemon.daemon.events import CacheWritten
 from config_daemon.store.cache import Head, assemble, entry_bytes, write
 
 SLICE = 200
+AGAIN_SECONDS = 10.0  # after a failure
 SHARE = 20  # one part writing, nineteen parts not
 
 
@@ -73,6 +74,7 @@ class CacheKeeper:
                 return
             self._head = head()
             if self._head is None:
+                self._not_before = now + AGAIN_SECONDS
                 return
             self._todo, self._entries, self._stale, self._began = list(self._plan.services), {}, False, now
         some, self._todo = self._todo[:SLICE], self._todo[SLICE:]
@@ -88,12 +90,22 @@ class CacheKeeper:
         self._writing = False
         self._not_before = now + SHARE * (now - self._began)
         self.valid = event.error is None
-        self._stale = self._stale or not self.valid
+        if not self.valid:
+            self._stale, self._not_before = True, now + AGAIN_SECONDS
 
     def wait(self, seconds: float) -> None:
         """Wait until a write that is under way has ended, for the daemon's own end."""
         if self._writing:
             self._work.join(seconds)
+
+    def finish(self, head: Callable[[], Head | None], now: float, seconds: float) -> None:
+        """Write what was confirmed and not written yet, without the rests between, for the daemon's own end."""
+        self.wait(seconds)
+        self._writing, self._not_before = False, now
+        self.step(head, now)
+        while self.gathering:
+            self.step(head, now)
+        self.wait(seconds)
 
     def next_due(self, now: float) -> float:
         """Return in how many seconds there is something to do."""

@@ -25,7 +25,7 @@ class Daemon:
 
     def __init__(self, parts: Parts) -> None:
         self._p = parts
-        self._stopping = False
+        self._stopping = self._waiting = False
         self._dial_at, self._retry_seconds = 0.0, RETRY_FIRST_SECONDS
 
     def run(self) -> None:
@@ -43,14 +43,14 @@ class Daemon:
         self._look(now, "schemas" in near)
         if p.sight.settled:
             p.mirror.step(now, lambda: p.reporter.sentinel(now))
-            p.sight.reread(p.mirror.judge(now, self._confirm))
-        self._send(now)
-        if not p.plan and p.sight.settled and p.mirror.ready:
+            p.sight.reread(p.mirror.judge(now, p.sight.rows_known, self._confirm))
+        p.sealer.tend(now, p.sight.place if self._may_send() else None, p.sight.known.epoch)
+        self._waiting = self._send(now)
+        if self._may_keep():
             p.keeper.step(lambda: p.sealer.head(p.sight.place, p.sight.facts), now)
         if p.broker.idle and now >= self._dial_at and (will := p.reporter.will()):
             p.broker.open(will)
         p.requests.take_one(now, "requests" in near)
-        p.sealer.tend(now, p.sight.place, p.sight.known.epoch)
         p.reporter.report(now)
         p.alive()
 
@@ -62,6 +62,7 @@ class Daemon:
                 self._p.broker.adopt(event, now)
             case e.CacheWritten():
                 self._p.keeper.written(event, now)
+                self._p.reporter.cache_written(event.error)
             case e.Hint(near):
                 return near
         return frozenset()
@@ -104,27 +105,34 @@ class Daemon:
         """Tell whether configs may be published at all just now."""
         return self._p.broker.connected and self._p.mirror.ready and not self._p.findings.holding
 
-    def _send(self, now: float) -> None:
-        """Send what the broker lacks: the bytes of the last seal where they still hold, else a new one."""
-        p = self._p
-        if not (self._may_send() and p.broker.has_window):
-            return
-        for service, entry in p.plan.behind():
-            topic = p.topics.config(service)
+    def _may_keep(self) -> bool:
+        """Tell whether there is time for the cache, and everything it holds is sure."""
+        return self._may_send() and not self._waiting and self._p.sight.settled and self._p.sight.readable
+
+    def _send(self, now: float) -> bool:
+        """Send what the broker lacks: the bytes of the last seal where they still hold, else a new one.
+
+        Returns whether anything waits for its turn or its confirmation; what is put off does not count.
+        """
+        p, waiting = self._p, False
+        for service, entry in p.plan.behind() if self._may_send() else ():
             if not p.broker.has_window:
-                return
-            may = p.broker.room(topic, now) and p.mirror.may_send(service, now)
-            if not may or p.sight.is_unread(service):
+                return True
+            if must_keep(entry) and not p.mirror.may_send(service, now):
+                continue
+            waiting, topic = True, p.topics.config(service)
+            if not p.broker.room(topic, now) or p.sight.is_unread(service):
                 continue
             if not must_keep(entry):
                 sealed = p.sealer.update(service, entry)
                 if sealed is None:
-                    return
+                    return True
                 p.plan.remember(service, sealed)
             assert entry.sealed is not None
             p.broker.send(topic, entry.sealed.raw, entry.sealed.sequence, now)
             p.log.debug("config_published", service=service, sequence=entry.sealed.sequence)
             failpoints.reached("after_send")
+        return waiting
 
     def _confirm(self, service: str, number: int) -> bool:
         """Note that the broker holds a service's message; False when that is not its last one."""
@@ -143,7 +151,7 @@ class Daemon:
         if p.sight.unread and p.sight.readable:
             return 0.0
         waits = [p.poll_seconds, p.reporter.next_due(now), p.surroundings.next_due(now)]
-        if not p.plan:
+        if self._may_keep():
             waits.append(p.keeper.next_due(now))
         if len(p.plan) > p.broker.in_flight:
             waits.append(p.broker.next_room(now))
@@ -163,7 +171,11 @@ class Daemon:
                 self._learn(event, p.clock())
             if any(isinstance(event, e.Confirmed) and event.number == number for event in happened):
                 break
+        self._waiting = self._waiting and len(p.plan) > 0
+        keep = self._may_keep()
         p.broker.close(1.0)
+        if keep:
+            p.keeper.finish(lambda: p.sealer.head(p.sight.place, p.sight.facts), p.clock(), STOP_SECONDS)
         p.keeper.wait(STOP_SECONDS)
         with contextlib.suppress(OSError):  # what is on disk covers every number used; a few are wasted
             p.sealer.numbers.close()

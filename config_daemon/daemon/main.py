@@ -138,12 +138,12 @@ def _build(
     keeper = CacheKeeper(files.cache, hmac_key, plan, inbox.put, valid=cached is not None)
     reporter = Reporter(
         sealer, broker, findings, board, ground, log, plan, sight, keeper,
-        env_services=lambda: surroundings.overrides, event=event, tell_all=tell_all,
+        env_services=lambda: surroundings.overrides.keys() | surroundings.orphaned, event=event, tell_all=tell_all,
     )  # fmt: skip
     mirror = Mirror(
         broker, plan, findings, topics, signer.verify_key, reporter.topic,
         standing=lambda: sealer.standing(sight.known.epoch), raise_to=numbers.raise_to, now_text=sealer.now,
-        has_past=known is not None or cached is not None,
+        has_past=(known is not None and known.feed is not None) or cached is not None,
     )  # fmt: skip
     recovery = Recovery(
         files, ground.keys.row_sealer(), sealer, sight, mirror, keeper,

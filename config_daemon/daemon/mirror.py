@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from nacl.signing import VerifyKey
 
@@ -26,9 +27,17 @@ from config_daemon.wire.topics import Topics
 
 CHUNK = 500
 GIVE_UP_SECONDS = 5.0
+QUIET_SECONDS = 600.0
 CHECK_AGAIN_SECONDS, EVERYTHING_SECONDS = 30.0, 3600.0
 BACKOFF_FIRST_SECONDS, BACKOFF_LAST_SECONDS = 1.0, 60.0
 NEVER = float("inf")
+
+
+class _Seen(NamedTuple):
+    """A message as it arrived, and whether the broker had confirmed our last seal by then."""
+
+    raw: bytes
+    confirmed: bool
 
 
 @dataclass(slots=True)
@@ -42,6 +51,8 @@ class _Reading:
     subscribed: bool = False
     sentinel: bytes | None = None
     began: float = 0.0
+    all_confirmed: bool = False
+    blind: bool = False
 
 
 class Mirror:
@@ -65,11 +76,12 @@ class Mirror:
         self._standing, self._raise_to = standing, raise_to
         self._now_text, self._has_past = now_text, has_past
         self._reading: _Reading | None = None
-        self._arrived: dict[str, bytes] = {}
+        self._arrived: dict[str, _Seen] = {}
+        self._foreign_at: dict[str, float] = {}
         self._backoff: dict[str, tuple[float, float]] = {}
         self._touched: dict[str, None] = {}
         self._again_at = self._everything_at = NEVER
-        self._scanned = self._adopting = False
+        self._scanned = self._adopting = self._held = False
         self.ready = False
         self.highest_seen = 0
 
@@ -85,6 +97,9 @@ class Mirror:
         """Move a read-back on; call it once the rows are known."""
         if not self._broker.connected:
             return
+        if self._held and not self._findings.holding:
+            self.ready = False  # what arrived meanwhile was not acted upon: read everything back once more
+        self._held = self._findings.holding
         if self._reading is None and not self.ready:
             self._reading = _Reading(list(self._plan.services))
         elif self._reading is None and now >= self._everything_at:
@@ -111,17 +126,32 @@ class Mirror:
             return
         service = self._topics.service_of(event.topic)
         if service is not None:
-            self._arrived[service] = event.payload
+            entry = self._plan.services.get(service)
+            self._arrived[service] = _Seen(event.payload, entry is not None and entry.confirmed)
             if reading is not None:
                 reading.missing.discard(service)
 
-    def judge(self, now: float, confirm: Callable[[str, int], object]) -> list[str]:
-        """Judge what arrived, once the rows are known; return the services to read and seal anew.
+    def judge(self, now: float, rows_known: bool, confirm: Callable[[str, int], object]) -> list[str]:
+        """Judge what arrived; return the services to read and seal anew.
 
         `confirm` is called with service and number where the broker holds the last seal, news to the plan.
+        While the rows are not known an own message cannot be explained: it waits.
         """
+        self._forget_quiet(now)
         arrived, self._arrived = self._arrived, {}
-        return [service for service, raw in arrived.items() if self._judge(service, raw, now, confirm)]
+        anew = []
+        for service, seen in arrived.items():
+            entry = self._plan.services.get(service)
+            if entry is not None and entry.sealed is not None and entry.sealed.raw == seen.raw:
+                if not entry.confirmed:
+                    confirm(service, entry.sealed.sequence)
+                continue
+            own = self._own(seen.raw, service)
+            if own is not None and not rows_known:
+                self._arrived.setdefault(service, seen)
+            elif self._explain(service, seen, own, now):
+                anew.append(service)
+        return anew
 
     def changed(self, service: str, now: float) -> None:
         """Have a service that was just confirmed read back in a while."""
@@ -148,10 +178,12 @@ class Mirror:
     def _advance(self, reading: _Reading, now: float, send_sentinel: Callable[[], bytes | None]) -> None:
         if not reading.chunk:
             if not reading.left:
-                self._finish(now)
+                self._finish(reading.blind, now)
                 return
             reading.chunk, reading.left = reading.left[:CHUNK], reading.left[CHUNK:]
             reading.missing, reading.sentinel = set(reading.chunk), None
+            entries = [self._plan.services.get(service) for service in reading.chunk]
+            reading.all_confirmed = all(entry is not None and entry.confirmed for entry in entries)
             reading.subscribed, reading.began = False, now
             topics = [self._topics.config(service) for service in reading.chunk]
             reading.request = self._broker.subscribe(topics)
@@ -163,27 +195,35 @@ class Mirror:
             self._broker.unsubscribe([self._topics.config(service) for service in reading.chunk])
             for service in (*reading.chunk, *reading.left):
                 self.changed(service, now)
-            self._reading, self.ready = None, True
+            self._broker.unsubscribe([self._topics.config(service) for service in reading.chunk])
+            self._reading, self.ready, self._adopting = None, True, False
 
     def _finish_chunk(self, reading: _Reading) -> None:
-        for service in reading.missing:
-            self._plan.doubt(service)
+        if reading.missing == set(reading.chunk) and reading.all_confirmed:
+            # it confirmed them all and shows none of them: its ACL drops what it may not deliver, in silence
+            reading.blind = True
+        else:
+            for service in reading.missing:
+                self._plan.doubt(service)
         self._broker.unsubscribe([self._topics.config(service) for service in reading.chunk])
         reading.chunk = []
 
-    def _finish(self, now: float) -> None:
+    def _finish(self, blind: bool, now: float) -> None:
         self._reading = None
-        self._findings.close("readback-unavailable")
+        if blind:
+            detail = "the broker shows nothing of what it confirmed: its ACL lets the daemon not read configs"
+            self._findings.open("readback-unavailable", "broker", detail, self._now_text())
+        else:
+            self._findings.close("readback-unavailable")
         if not self.ready:
             self.ready, self._adopting, self._everything_at = True, False, now + EVERYTHING_SECONDS
             if not self._scanned:  # best effort: a broker with default limits shows a part of many only
                 self._scanned = True
                 self._broker.subscribe([self._topics.every_config], foreign_only=True, retained=True)
 
-    def _judge(self, service: str, raw: bytes, now: float, confirm: Callable[[str, int], object]) -> bool:
+    def _explain(self, service: str, seen: _Seen, own: OwnMessage | None, now: float) -> bool:
+        """Act on a message that is not the last seal; True when the service is to be sealed anew."""
         entry = self._plan.services.get(service)
-        own = None if entry and entry.sealed and entry.sealed.raw == raw else self._own(raw, service)
-        meaning = explain(raw, own, entry, self._standing())
         if own is not None:
             self.highest_seen = max(self.highest_seen, own.sequence)
             if self._adopting:
@@ -192,23 +232,29 @@ class Mirror:
             if not self._has_past and not self.ready:
                 self._hold("foreign-state", service, own)
                 return False
-        if meaning == "ours" and entry is not None and entry.sealed is not None:
-            if not entry.confirmed:
-                confirm(service, entry.sealed.sequence)
-        elif meaning == "hold" and own is not None:
+        meaning = explain(seen.raw, own, entry, self._standing())
+        if meaning == "hold" and own is not None:
             self._hold("not-the-newest", service, own)
         elif meaning == "orphan" and own is not None:
             detail = f"the broker retains version {own.config_version} of epoch {own.epoch}"
             self._findings.open("orphan-retained", service, detail, self._now_text())
-        elif meaning == "seal-anew":
+        elif meaning == "seal-anew" and not self._findings.holding:
             self._plan.seal_anew(service)
             return True
-        elif entry is not None and entry.sealed is not None:
-            self._put_right(service, now)
+        elif entry is not None and entry.sealed is not None and (own is None or seen.confirmed):
+            self._put_right(service, now)  # else: what it held before our newer seal, which is on its way
         return False
+
+    def _forget_quiet(self, now: float) -> None:
+        """Close the findings about foreign writes that happened long ago."""
+        for service, at in list(self._foreign_at.items()):
+            if now - at > QUIET_SECONDS:
+                del self._foreign_at[service]
+                self._findings.close("foreign-write", service)
 
     def _put_right(self, service: str, now: float) -> None:
         if self.ready:
+            self._foreign_at[service] = now
             self._findings.open("foreign-write", service, "somebody else wrote the topic", self._now_text())
         allowed, delay = self._backoff.get(service, (0.0, BACKOFF_FIRST_SECONDS))
         if now - allowed > BACKOFF_LAST_SECONDS:

@@ -117,9 +117,10 @@ class Reporter:
             self._refused.discard(service)
             for name in REFUSALS.values():
                 self._findings.close(name, service)
+        done = "deleted" if sealed.fingerprint.deleted else "confirmed"
         self._board.confirmed(
             service, sealed.fingerprint.generation, sealed.sequence, sealed.body_sha256, self._sealer.now(),
-            held_back=entry.wanted is None,
+            state=done if entry.wanted is not None else "",
         )  # fmt: skip
 
     def refused(self, service: str, state: str, code: int) -> None:
@@ -128,6 +129,14 @@ class Reporter:
             self._refused.add(service)
             self._log.warning("publish_refused", service=service, why=state, code=code)
         self._board.state(service, state, self._sealer.now())
+
+    def cache_written(self, error: str | None) -> None:
+        """Note whether the last-known-good cache could be written."""
+        name = self._ground.files.cache.name
+        if error is None:
+            self._findings.close("lkg-unwritable", name)
+        elif self._findings.open("lkg-unwritable", name, error, self._sealer.now()):
+            self._log.warning("cache_unwritable", error=error)
 
     def sentinel(self, now: float) -> bytes | None:
         """Publish health as the mark that ends a read-back; None while one is still on its way."""
@@ -180,7 +189,7 @@ class Reporter:
 
     def next_due(self, now: float) -> float:
         """Return in how many seconds something is to be reported."""
-        due = self._sent_at + self._seconds - now
+        due = self._sent_at + self._seconds - now if self._broker.connected else self._seconds
         return min(due, BOARD_SECONDS) if self._board.pending else max(due, 0.05)
 
     def _publish(self, facts: Facts, said: tuple[Any, ...], counted: tuple[int, bool], now: float) -> None:

@@ -6,6 +6,7 @@ request is answered `expired` and not carried out; a file that is no request is 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -68,15 +69,16 @@ class Requests:
         return True
 
     def _oldest(self) -> Path | None:
-        try:
-            with os.scandir(self._folder) as found:
-                waiting = [
-                    (e.stat().st_mtime, e.path)
-                    for e in found
-                    if e.name.endswith(".json") and e.name[0] != "."
-                ]
-        except OSError:
-            return None
+        """Return the oldest regular file; folders and links are nobody's requests."""
+        waiting = []
+        with contextlib.suppress(OSError), os.scandir(self._folder) as found:
+            for entry in found:
+                if (
+                    entry.name.endswith(".json")
+                    and entry.name[0] != "."
+                    and entry.is_file(follow_symlinks=False)
+                ):
+                    waiting.append((entry.stat(follow_symlinks=False).st_mtime, entry.path))
         return Path(min(waiting)[1]) if waiting else None
 
     def _answer(self, path: Path, request_id: str) -> tuple[str, str, dict[str, Any]]:

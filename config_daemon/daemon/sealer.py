@@ -88,6 +88,8 @@ class Sealer:
         if place is not None and place != self._place:
             self._place = place
             self.numbers.note(place, epoch)
+            if self.numbers.marks.feed is None:
+                self.numbers.reserve()  # from here on this host has a past, and says so before it publishes
         if self.numbers.trouble and now >= self._retry_at:
             self._retry_at = now + RETRY_SECONDS
             self.numbers.reserve()

@@ -70,6 +70,11 @@ class Sight:
         return self._fault is None and self._locked_since is None
 
     @property
+    def rows_known(self) -> bool:
+        """Tell whether the rows of the right database were read, so that messages can be held against them."""
+        return self.readable and self.place is not None and not self._unread
+
+    @property
     def settled(self) -> bool:
         """Tell whether everything that can be read now was read."""
         return self._fault is not None or self._findings.holding or not (self._stale or self._unread)

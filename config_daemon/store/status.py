@@ -66,10 +66,9 @@ class StatusBoard:
         self._pending.append(("INSERT OR REPLACE INTO services VALUES (?,?,?,?,?,?,?,?,?,?)", row))
 
     def confirmed(
-        self, service: str, generation: int, sequence: int, body_sha256: str, since: str, held_back: bool
+        self, service: str, generation: int, sequence: int, body_sha256: str, since: str, state: str
     ) -> None:
-        """Note that the broker holds a service's last message; one that is held back keeps its state."""
-        state = "" if held_back else "confirmed"
+        """Note that the broker holds a service's last message; with an empty `state` it keeps the one it has."""
         self._pending.append(
             (
                 "UPDATE services SET generation=?, sequence=?, body_sha256=?, state=coalesce(nullif(?, ''), state),"

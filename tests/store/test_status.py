@@ -117,8 +117,8 @@ def test_later_news_replaces_earlier(board: StatusBoard, view: StatusView) -> No
 def test_a_service_goes_through_its_states(board: StatusBoard, view: StatusView) -> None:
     board.service(row("a"))
     board.service(row("b", state="invalid"))
-    for service, held_back in (("a", False), ("b", True)):
-        board.confirmed(service, 2, 9, "cd", "later", held_back=held_back)
+    for service, state in (("a", "confirmed"), ("b", "")):
+        board.confirmed(service, 2, 9, "cd", "later", state=state)
     board.flush()
     news = {"generation": 2, "sequence": 9, "body_sha256": "cd", "state_since": "later"}
     assert view.services() == [row("a", state="confirmed", **news), row("b", state="invalid", **news)]
