@@ -14,7 +14,7 @@ from typing import Any
 
 from config_daemon.core.health import CONDITIONS, Facts, Findings, event_of, make_health
 from config_daemon.core.modes import mode_of
-from config_daemon.core.plan import Plan, Service
+from config_daemon.core.plan import Plan, Service, is_behind
 from config_daemon.daemon.broker import Broker
 from config_daemon.daemon.keeper import CacheKeeper
 from config_daemon.daemon.sealer import Sealer
@@ -110,7 +110,7 @@ class Reporter:
             self._log.warning("broker_lost", reason=reason)
 
     def confirmed(self, service: str, entry: Service) -> None:
-        """Note that the broker holds a service's newest message."""
+        """Note that the broker holds a service's last message; a newer one may be on its way."""
         sealed = entry.sealed
         assert sealed is not None
         if service in self._refused:
@@ -120,7 +120,7 @@ class Reporter:
         done = "deleted" if sealed.fingerprint.deleted else "confirmed"
         self._board.confirmed(
             service, sealed.fingerprint.generation, sealed.sequence, sealed.body_sha256, self._sealer.now(),
-            state=done if entry.wanted is not None else "",
+            state="" if entry.wanted is None or is_behind(entry) else done,
         )  # fmt: skip
 
     def refused(self, service: str, state: str, code: int) -> None:
