@@ -38,6 +38,8 @@ def command(session: Session, service: str, key: str | None, source: bool) -> No
         session.show(config.as_dict(source), lambda: _table(config, source))
         return
     value = _value(session, config, key)
+    if config.errors:
+        session.say(f"note: {service} is {config.state} and not published: {config.errors[0]['message']}")
     data: Any = {"service": service, "key": key, "value": value}
     if source:
         data["source"] = config.source_of(key)

@@ -9,6 +9,7 @@ Source: seed 004 `ConfigSource`; docs/architecture.md "Precedence".
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from config_daemon.core.definition import Definition, Override, Resolved, Source, Verdict
@@ -33,11 +34,15 @@ def resolve(
         try:
             put(values, key, definition.coerce(key, override.text))
         except InvalidConfig as error:
-            errors.extend(error.contexts)
+            put(values, key, override.text)  # shown as it stands there, and published by nobody
+            told = [replace(e, message=f".env line {override.line}: {e.message}") for e in error.contexts]
+            errors.extend(told)
     effective = definition.effective(values)
     given = set(leaves(stored))
     sources = {key: _source(key, overrides, given) for key in leaves(effective)}
-    errors.extend(definition.check(effective) or portable.problems(effective))
+    known = {error.failed_field for error in errors}
+    found = definition.check(effective) or portable.problems(effective)
+    errors.extend(error for error in found if error.failed_field not in known)
     return Resolved(_verdict(errors), effective, sources, tuple(errors), withheld)
 
 

@@ -143,3 +143,14 @@ def test_a_row_edited_by_hand_is_not_published_until_it_is_adopted(house: House)
     worker.wait_for(json.loads(out)["config_version"])
     assert [report["config_version"] for report in worker.applied] == [first, first + 1]
     until(lambda: board(house).daemon()["mode"] == "normal", "normal again")
+
+
+def test_get_shows_the_value_of_env_that_is_wrong_and_says_that_nothing_is_published(house: House) -> None:
+    house.daemon()
+    house.set("stt-worker", vad_threshold=0.6)
+    env_lines(house, "STT_WORKER__VAD_THRESHOLD=loud")
+    until(lambda: service(house).get("state") == "invalid", "the state invalid")
+    code, out, talk = house.cli("get", "stt-worker", "vad_threshold")
+    assert (code, out) == (0, "loud\n")
+    assert "not published" in talk
+    assert ".env line" in talk
