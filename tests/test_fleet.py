@@ -266,6 +266,30 @@ def test_what_the_broker_confirmed_and_did_not_keep_is_noticed(fleet: Fleet) -> 
     fleet.settle()
 
 
+def test_what_the_broker_confirmed_and_lost_is_sent_again(fleet: Fleet) -> None:
+    fleet.swallow(TTS)
+    fleet.wipe()
+    fleet.run(5.0)
+    assert fleet.retained(TTS) is None
+    fleet.server.swallowed.clear()
+    fleet.run(35.0)
+    assert fleet.retained(TTS) is not None
+    fleet.settle()
+
+
+def test_a_broker_that_shows_nothing_is_told_and_not_sent_to_for_ever(fleet: Fleet) -> None:
+    """Mosquitto grants a subscription that its ACL forbids, and then shows nothing."""
+    fleet.server.secret |= {fleet.topics.config(TTS), fleet.topics.config(STT)}
+    fleet.commit(TTS, 11)
+    before = len(fleet.published())
+    fleet.run(600.0, turn=0.25)
+    assert len(fleet.published()) - before <= 4
+    assert "readback-unavailable" in fleet.conditions
+    fleet.server.secret.clear()
+    fleet.server.restart()
+    fleet.settle()
+
+
 def test_a_read_back_that_was_given_up_is_done_again(fleet: Fleet) -> None:
     fleet.server.restart()
     while not fleet.process.parts.mirror.waiting:

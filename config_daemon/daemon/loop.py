@@ -176,7 +176,8 @@ class Daemon:
         p.broker.close(1.0)
         if keep:
             p.keeper.finish(lambda: p.sealer.head(p.sight.place, p.sight.facts), p.clock(), STOP_SECONDS)
-        p.keeper.wait(STOP_SECONDS)
+        else:
+            p.keeper.wait(STOP_SECONDS)
         with contextlib.suppress(OSError):  # what is on disk covers every number used; a few are wasted
             p.sealer.numbers.close()
         p.reporter.flush(p.clock())
