@@ -227,6 +227,13 @@ class Fleet:
         while self.clock.seconds < until:
             self.tick(turn)
 
+    def run_beside(self, other: Host, seconds: float) -> None:
+        """Tick for a while, together with another host's daemon."""
+        until = self.clock.seconds + seconds
+        while self.clock.seconds < until:
+            self.tick()
+            other.tick(0.0)
+
     def settle(self, evidence: bool = True) -> None:
         """End all faults, do what an operator would, and run until everything has converged and stays so.
 
@@ -249,6 +256,8 @@ class Fleet:
         server.up = True
         server.resume()
         server.release_acks()
+        if server.swallowed | server.secret:
+            server.restart()  # who mends such a broker restarts it
         for faulty in (server.denied, server.secret, server.full, server.swallowed):
             faulty.clear()
         self.host.disk_full = False

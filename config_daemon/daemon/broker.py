@@ -107,14 +107,18 @@ class Broker:
         self._traffic.sent(self._link.publish(topic, raw), topic, number, now)
 
     def subscribe(self, topics: list[str], foreign_only: bool = False, retained: bool | None = None) -> int:
-        """Subscribe at QoS 1; retained messages come too unless `foreign_only`; return the request's number."""
-        assert self._link is not None
+        """Subscribe at QoS 1; retained messages come too unless `foreign_only`; return the request's number.
+
+        Where the link is gone already (told by a `Lost` still to come) nothing happens, and 0 is returned.
+        """
+        if self._link is None:
+            return 0
         return self._link.subscribe(topics, foreign_only, not foreign_only if retained is None else retained)
 
     def unsubscribe(self, topics: list[str]) -> None:
         """End subscriptions."""
-        assert self._link is not None
-        self._link.unsubscribe(topics)
+        if self._link is not None and topics:
+            self._link.unsubscribe(topics)
 
     def close(self, drain_seconds: float) -> None:
         """Say good-bye so that the will does not fire, or give up after `drain_seconds`."""

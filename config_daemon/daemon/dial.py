@@ -52,7 +52,7 @@ def dial(
             link = Link(client)
             client.connect(address.host, address.port, keepalive=keepalive_seconds)
             _no_delay(client)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - a thread that died in silence would never be dialed again
             put(Dialed(None, explain(error, address)))
         else:
             put(Dialed(link, None))

@@ -53,6 +53,14 @@ class Link:
 
     def move(self) -> tuple[list[Fact], bool]:
         """Move bytes both ways; return what happened, and whether the link still stands."""
+        try:
+            stands = self._move()
+        except Exception:  # noqa: BLE001 - whatever a hostile peer makes paho raise, it costs this link only
+            stands = False
+        facts, self._facts = self._facts, []
+        return facts, stands
+
+    def _move(self) -> bool:
         socket: Any = self._client.socket()
         result = MQTTErrorCode.MQTT_ERR_NO_CONN if socket is None else self._client.loop_misc()
         for _ in range(_READS_A_TURN):
@@ -61,8 +69,7 @@ class Link:
             result = self._client.loop_read()
         if result == _OK and self._client.want_write():
             result = self._client.loop_write()
-        facts, self._facts = self._facts, []
-        return facts, result == _OK and self._client.socket() is not None
+        return result == _OK and self._client.socket() is not None
 
     def descriptors(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return the descriptors to wait for: to read, to write."""

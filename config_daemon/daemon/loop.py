@@ -42,8 +42,8 @@ class Daemon:
             self._learn(happened, now)
         self._look(now, "schemas" in near)
         if p.sight.settled:
-            p.mirror.step(now, lambda: p.reporter.sentinel(now))
             p.sight.reread(p.mirror.judge(now, p.sight.rows_known, self._confirm))
+            p.mirror.step(now, lambda: p.reporter.sentinel(now))
         p.sealer.tend(now, p.sight.place if self._may_send() else None, p.sight.known.epoch)
         self._waiting = self._send(now)
         if self._may_keep():
@@ -82,7 +82,9 @@ class Daemon:
                 self._retry_seconds = min(2 * self._retry_seconds, RETRY_LAST_SECONDS)
             case e.Confirmed(topic, number):
                 service = p.topics.service_of(topic)
-                if service is not None and self._confirm(service, number):
+                if service is None:
+                    p.reporter.accepted(topic)
+                elif self._confirm(service, number):
                     p.mirror.changed(service, now)
             case e.Refused(topic, _, why, code):
                 service = p.topics.service_of(topic) or topic

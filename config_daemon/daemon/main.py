@@ -36,7 +36,7 @@ from config_daemon.daemon.report import Reporter
 from config_daemon.daemon.requests import Requests
 from config_daemon.daemon.sealer import Sealer
 from config_daemon.daemon.sight import NOTHING_KNOWN, Sight
-from config_daemon.daemon.surroundings import Surroundings, touched_services
+from config_daemon.daemon.surroundings import Surroundings, keep_touched, touched_services
 from config_daemon.daemon.watch import Watch
 from config_daemon.errors import CacheError, SettingsError, StoreUnavailable
 from config_daemon.settings import Settings
@@ -117,13 +117,21 @@ def _build(
         plan.remember(service, sealed)
     numbers = _numbers(files, hmac_key, known, cached)
     sealer = Sealer(signer, numbers, findings, hmac_id, _unix_ms)
+    if known is not None and known.held is not None:
+        findings.open(*known.held, sealer.now())  # a restart ends no hold
     catalog = Catalog.load(settings.schema_folder or files.schemas)
     dialing = partial(
         _dial, settings, _credentials(ground), f"{settings.name}-{uuid.uuid4().hex[:12]}", inbox
     )
     broker = Broker(dialing)
     surroundings = Surroundings(
-        files.environment, catalog, findings, board, touched_services(files.epoch), sealer.now
+        files.environment,
+        catalog,
+        findings,
+        board,
+        touched_services(files.epoch),
+        sealer.now,
+        partial(keep_touched, files.epoch),
     )
     places = [place for place in (known and known.feed, cached and cached.head.feed) if place]
     facts = StoreFacts(cached.head.config_epoch, cached.head.schema_version, "") if cached else NOTHING_KNOWN
@@ -142,7 +150,8 @@ def _build(
     )  # fmt: skip
     mirror = Mirror(
         broker, plan, findings, topics, signer.verify_key, reporter.topic,
-        standing=lambda: sealer.standing(sight.known.epoch), raise_to=numbers.raise_to, now_text=sealer.now,
+        standing=lambda: sealer.standing(sight.known.epoch), raise_to=numbers.raise_to,
+        keep_hold=numbers.hold, now_text=sealer.now,
         has_past=(known is not None and known.feed is not None) or cached is not None,
     )  # fmt: skip
     recovery = Recovery(

@@ -53,6 +53,7 @@ class _Reading:
     began: float = 0.0
     all_confirmed: bool = False
     blind: bool = False
+    scanning: bool = False
 
 
 class Mirror:
@@ -68,18 +69,20 @@ class Mirror:
         health_topic: str,
         standing: Callable[[], Standing],
         raise_to: Callable[[int], None],
+        keep_hold: Callable[[str, str, str], None],
         now_text: Callable[[], str],
         has_past: bool,
     ) -> None:
         self._broker, self._plan, self._findings, self._topics = broker, plan, findings, topics
         self._key, self._health_topic = key, health_topic
-        self._standing, self._raise_to = standing, raise_to
+        self._standing, self._raise_to, self._keep_hold = standing, raise_to, keep_hold
         self._now_text, self._has_past = now_text, has_past
         self._reading: _Reading | None = None
         self._arrived: dict[str, _Seen] = {}
         self._foreign_at: dict[str, float] = {}
         self._backoff: dict[str, tuple[float, float]] = {}
         self._touched: dict[str, None] = {}
+        self._missed: set[str] = set()
         self._again_at = self._everything_at = NEVER
         self._scanned = self._adopting = self._held = False
         self.ready = False
@@ -176,7 +179,10 @@ class Mirror:
         return self._reading is not None
 
     def _advance(self, reading: _Reading, now: float, send_sentinel: Callable[[], bytes | None]) -> None:
-        if not reading.chunk:
+        if not reading.chunk and not reading.scanning:
+            if not self._has_past and not self._scanned:
+                self._scan(reading, now)
+                return
             if not reading.left:
                 self._finish(reading.blind, now)
                 return
@@ -192,21 +198,31 @@ class Mirror:
         if now - reading.began > GIVE_UP_SECONDS:
             detail = f"no answer to a read-back within {GIVE_UP_SECONDS:.0f} s"
             self._findings.open("readback-unavailable", "broker", detail, self._now_text())
-            self._broker.unsubscribe([self._topics.config(service) for service in reading.chunk])
             for service in (*reading.chunk, *reading.left):
                 self.changed(service, now)
             self._broker.unsubscribe([self._topics.config(service) for service in reading.chunk])
             self._reading, self.ready, self._adopting = None, True, False
 
+    def _scan(self, reading: _Reading, now: float) -> None:
+        """Have everything shown before a host without a past publishes its first config."""
+        self._scanned = reading.scanning = True
+        reading.missing, reading.sentinel = set(), None
+        reading.subscribed, reading.began, reading.all_confirmed = False, now, False
+        reading.request = self._broker.subscribe(
+            [self._topics.every_config], foreign_only=True, retained=True
+        )
+
     def _finish_chunk(self, reading: _Reading) -> None:
-        if reading.missing == set(reading.chunk) and reading.all_confirmed:
-            # it confirmed them all and shows none of them: its ACL drops what it may not deliver, in silence
+        chunk, missing = set(reading.chunk), reading.missing
+        if missing == chunk and reading.all_confirmed and missing <= self._missed:
+            # it confirmed them all, twice, and shows none: its ACL drops what it may not deliver, in silence
             reading.blind = True
         else:
-            for service in reading.missing:
+            for service in missing:
                 self._plan.doubt(service)
+        self._missed = (self._missed - chunk) | missing
         self._broker.unsubscribe([self._topics.config(service) for service in reading.chunk])
-        reading.chunk = []
+        reading.chunk, reading.scanning = [], False
 
     def _finish(self, blind: bool, now: float) -> None:
         self._reading = None
@@ -269,6 +285,7 @@ class Mirror:
             " which this daemon cannot explain"
         )
         self._findings.open(name, service, detail, self._now_text())
+        self._keep_hold(name, service, detail)
 
     def _own(self, raw: bytes, service: str) -> OwnMessage | None:
         try:

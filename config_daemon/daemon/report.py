@@ -113,15 +113,19 @@ class Reporter:
         """Note that the broker holds a service's last message; a newer one may be on its way."""
         sealed = entry.sealed
         assert sealed is not None
-        if service in self._refused:
-            self._refused.discard(service)
-            for name in REFUSALS.values():
-                self._findings.close(name, service)
+        self.accepted(service)
         done = "deleted" if sealed.fingerprint.deleted else "confirmed"
         self._board.confirmed(
             service, sealed.fingerprint.generation, sealed.sequence, sealed.body_sha256, self._sealer.now(),
             state="" if entry.wanted is None or is_behind(entry) else done,
         )  # fmt: skip
+
+    def accepted(self, subject: str) -> None:
+        """Note that the broker took a message for a service, or on another topic of ours."""
+        if subject in self._refused:
+            self._refused.discard(subject)
+            for name in REFUSALS.values():
+                self._findings.close(name, subject)
 
     def refused(self, service: str, state: str, code: int) -> None:
         """Note that the broker will not hold a message; `code` is MQTT's."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from config_daemon.catalog.catalog import Catalog
@@ -18,6 +18,7 @@ from config_daemon.core.definition import Override
 from config_daemon.core.health import Findings
 from config_daemon.errors import ErrorContext, SettingsError
 from config_daemon.store.dotenv import EnvFile, TwoLooks
+from config_daemon.store.files import READABLE_MODE, replace_durably
 from config_daemon.store.overrides import overrides_of
 from config_daemon.store.status import StatusBoard
 
@@ -36,10 +37,11 @@ class Surroundings:
         board: StatusBoard,
         touched_before: frozenset[str],
         now_text: Callable[[], str],
+        keep_touched: Callable[[Collection[str]], None],
     ) -> None:
         self._path, self._catalog, self._findings, self._board = path, catalog, findings, board
-        self._touched_before, self._now_text = touched_before, now_text
-        self._looks = TwoLooks(path, lambda name: name in catalog.env_names())
+        self._touched_before, self._now_text, self._keep_touched = touched_before, now_text, keep_touched
+        self._looks = TwoLooks(path, lambda name: name in catalog.env_names(), self._lacks)
         self._schemas_at = 0.0
         self._refused: tuple[ErrorContext, ...] = ()
         self.overrides: Overrides = {}
@@ -57,7 +59,7 @@ class Surroundings:
             changed |= self._take(found)
         if not self.settled and self._looks.next_look is None:
             self.settled = True
-            if self._looks.current is None:
+            if self._looks.current is None or self._refused:
                 self.orphaned = self._touched_before
         self._tell_problems()
         return changed
@@ -69,6 +71,13 @@ class Surroundings:
             for service, keys in self.overrides.items()
             for key, override in keys.items()
         )
+
+    def _lacks(self, file: EnvFile) -> bool:
+        """Tell whether a first file gives nothing to a service that an earlier life's file gave values to."""
+        try:
+            return bool(self._touched_before - overrides_of(file, self._catalog.env_names()).keys())
+        except SettingsError:
+            return False
 
     def next_due(self, now: float) -> float:
         """Return in how many seconds the next look is wanted."""
@@ -85,6 +94,8 @@ class Surroundings:
         self.orphaned = frozenset()
         services = self.overrides.keys() | overrides.keys()
         changed |= {name for name in services if self.overrides.get(name) != overrides.get(name)}
+        if overrides.keys() != self.overrides.keys():
+            self._keep_touched(overrides.keys())  # before anything that came of it is published
         self.overrides = overrides
         self.tell()
         self._tell_unknown(file)
@@ -136,3 +147,14 @@ def touched_services(epoch_file: Path) -> frozenset[str]:
         return frozenset(name for name in found if isinstance(name, str))
     except (OSError, ValueError, AttributeError, TypeError):
         return frozenset()
+
+
+def keep_touched(epoch_file: Path, services: Collection[str]) -> None:
+    """Write down which services `.env` gives values to, so that a later start knows what it may lack."""
+    try:
+        found = json.loads(epoch_file.read_text())
+        if isinstance(found, dict) and sorted(found.get("env_services", [])) != sorted(services):
+            content = json.dumps({**found, "env_services": sorted(services)}, indent=1)
+            replace_durably(epoch_file, content.encode(), READABLE_MODE)
+    except (OSError, ValueError, TypeError):
+        return  # the next health message writes the file anew

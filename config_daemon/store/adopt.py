@@ -53,7 +53,7 @@ def adopt_store(
         place = reader.changes(None).place
     finally:
         reader.close()
-    numbers.write(epoch=epoch, feed=place, reserved=max(numbers.last, numbers.marks.reserved))
+    numbers.release(epoch=epoch, feed=place)
     return epoch, count
 
 

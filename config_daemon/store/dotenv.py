@@ -364,7 +364,14 @@ class TwoLooks:
     VANISH_SECONDS, since a truncated file is a valid one. `now` is monotonic seconds throughout.
     """
 
-    def __init__(self, path: Path, is_service_name: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        is_service_name: Callable[[str], bool],
+        lacks: Callable[[EnvFile], bool] | None = None,
+    ) -> None:
+        """Follow `path`; `lacks` tells whether a first file lacks values that an earlier life had."""
+        self._lacks = lacks or (lambda file: False)
         self.current: EnvFile | None = None
         self.problems: tuple[ErrorContext, ...] = ()
         self.next_look: float | None = None
@@ -400,8 +407,10 @@ class TwoLooks:
         return sight.file
 
     def _patience(self, sight: _Sight) -> float:
-        if sight.file is None or self.current is None:
+        if sight.file is None:
             return AGREE_SECONDS
+        if self.current is None:
+            return VANISH_SECONDS if self._lacks(sight.file) else AGREE_SECONDS
         vanished = self.current.entries.keys() - sight.file.entries.keys()
         return VANISH_SECONDS if any(map(self._is_service_name, vanished)) else AGREE_SECONDS
 

@@ -28,12 +28,16 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What the file says: generation, the highest number that may have been used, epoch, place."""
+    """What the file says: generation, the highest number that may have been used, epoch, place.
+
+    `held` is a hold that only a person ends, as (condition, subject, detail): it outlives the process.
+    """
 
     generation: int
     reserved: int
     epoch: str
     feed: Place | None
+    held: tuple[str, str, str] | None = None
     version: int = VERSION
 
 
@@ -53,6 +57,9 @@ def load(path: Path, hmac_keys: tuple[bytes, ...]) -> Marks | None:
             reserved=_counter(members["reserved"]),
             epoch=str(members["epoch"]),
             feed=None if feed is None else Place(_counter(feed[0]), str(feed[1])),
+            held=None
+            if (held := members.get("held")) is None
+            else (str(held[0]), str(held[1]), str(held[2])),
         )
     except FileNotFoundError:
         return None
@@ -107,7 +114,21 @@ class Numbers:
 
     def note(self, feed: Place, epoch: str) -> None:
         """Have the next write say where in which database we stand; not worth a write of its own."""
-        self._noted = {"feed": feed, "epoch": epoch}
+        self._noted |= {"feed": feed, "epoch": epoch}
+
+    def release(self, *, epoch: str, feed: Place) -> None:
+        """Write down that a person took this database for the true one.
+
+        Raises: OSError.
+        """
+        self._noted = {}
+        self.write(epoch=epoch, feed=feed, held=None, reserved=max(self.last, self.marks.reserved))
+
+    def hold(self, name: str, subject: str, detail: str) -> None:
+        """Write a hold down, so that a restart does not end it; `trouble` says why that failed."""
+        self._noted["held"] = (name, subject, detail)
+        if self.marks.held is None:
+            self.reserve()
 
     def close(self) -> None:
         """Give unused numbers back: a clean stop wastes nothing. A disk that is full wastes them."""

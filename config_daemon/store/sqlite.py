@@ -127,6 +127,7 @@ class SqliteReader:
         self._connection: apsw.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._seen: tuple[int, int, int] | None = None
+        self._wal = Wal(path)
 
     def moved(self) -> bool:
         """Tell whether anything may have been committed, or the file replaced, since the last call."""
@@ -179,11 +180,39 @@ class SqliteReader:
 
     def _open(self) -> apsw.Connection:
         identity = identity_of(self._path, self._stat)
-        if self._connection is not None and identity != self._identity:
+        if self._connection is not None and (identity != self._identity or not self._wal.same()):
+            drop(self._connection)
             self.close()
         if self._connection is None:
             self._connection, self._identity = connect(self._path), identity
+            self._wal = Wal(self._path)
         return self._connection
+
+
+class Wal:
+    """Remembers which `-wal` file a connection uses: one that was deleted takes acknowledged commits with it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.with_name(f"{path.name}-wal")
+        self._inode = self._look()
+
+    def same(self) -> bool:
+        """Tell whether the file is still the one; a database that gets its first one is no other."""
+        inode = self._look()
+        if self._inode is None:
+            self._inode = inode
+        return inode == self._inode
+
+    def _look(self) -> int | None:
+        try:
+            return os.stat(self._path).st_ino  # noqa: PTH116 - 1 µs instead of 4, at every look
+        except OSError:
+            return None
+
+
+def drop(connection: apsw.Connection) -> None:
+    """Have a connection write nothing when it is closed: its files are not the database's any more."""
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
 
 
 def live_rows(

@@ -18,7 +18,7 @@ from config_daemon.errors import StoreUnavailable, UsageError
 from config_daemon.store import locks
 from config_daemon.store.ports import Edit, Written
 from config_daemon.store.seals import RowSealer
-from config_daemon.store.sqlite import connect, identity_of, translated
+from config_daemon.store.sqlite import Wal, connect, drop, identity_of, translated
 from config_daemon.store.transaction import Definitions, Rules, Transaction
 from config_daemon.wire import values as portable
 
@@ -56,6 +56,7 @@ class SqliteWriter:
         self._synchronous = synchronous
         self._connection: apsw.Connection | None = None
         self._identity: tuple[int, int] | None = None
+        self._wal = Wal(path)
 
     def commit(
         self,
@@ -111,10 +112,12 @@ class SqliteWriter:
 
     def _open(self) -> apsw.Connection:
         identity = identity_of(self._path)
-        if self._connection is not None and identity != self._identity:
+        if self._connection is not None and (identity != self._identity or not self._wal.same()):
+            drop(self._connection)
             self.close()
         if self._connection is None:
             self._connection, self._identity = connect(self._path, BUSY_MS), identity
+            self._wal = Wal(self._path)
             self._connection.execute("PRAGMA journal_mode=WAL")  # a restored copy comes without
             self._connection.execute(f"PRAGMA synchronous={self._synchronous}")
         return self._connection
