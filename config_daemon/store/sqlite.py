@@ -190,24 +190,30 @@ class SqliteReader:
 
 
 class Wal:
-    """Remembers which `-wal` file a connection uses: one that was deleted takes acknowledged commits with it."""
+    """Remembers which `-wal` and `-shm` a connection uses: with others, it and the rest of the world are two.
+
+    Who deletes them takes acknowledged commits along; a connection that kept the old ones would never know.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._path = path.with_name(f"{path.name}-wal")
-        self._inode = self._look()
+        self._paths = [path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm")]
+        self._inodes = self._look()
 
     def same(self) -> bool:
-        """Tell whether the file is still the one; a database that gets its first one is no other."""
-        inode = self._look()
-        if self._inode is None:
-            self._inode = inode
-        return inode == self._inode
+        """Tell whether the files are still the ones; a database that gets its first ones is no other."""
+        inodes = self._look()
+        self._inodes = [known or found for known, found in zip(self._inodes, inodes, strict=True)]
+        return inodes == self._inodes
 
-    def _look(self) -> int | None:
-        try:
-            return os.stat(self._path).st_ino  # noqa: PTH116 - 1 µs instead of 4, at every look
-        except OSError:
-            return None
+    def _look(self) -> list[int | None]:
+        return [_inode(path) for path in self._paths]
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return os.stat(path).st_ino  # noqa: PTH116 - 1 µs instead of 4, at every look
+    except OSError:
+        return None
 
 
 def drop(connection: apsw.Connection) -> None:
