@@ -8,39 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import patch
 
-import apsw
-
 from config_daemon.errors import RejectedUpdate
-from config_daemon.store.ports import Edit
-from config_daemon.store.writer import SqliteWriter
-from config_daemon.wire.messages import CONFIG_UPDATE, ConfigUpdate, parse_update, timestamp
+from config_daemon.wire.messages import CONFIG_UPDATE, ConfigUpdate, parse_update
 from config_daemon.wire.sealing import TAIL_BYTES, unseal
 from config_daemon.wire.topics import Topics
 from tests.fakes import FakeClock, FakeServer
-from tests.fleet_host import Host, Process, by_hand
-from tests.fleet_laws import ENV_NAME, KEY, STT, TTS, Laws, Stored
+from tests.fleet_host import Host, Process
+from tests.fleet_laws import KEY, STT, TTS, Laws
+from tests.fleet_operator import Operator
 from tests.fleet_worker import FakeWorker
 
 TURN_SECONDS = 0.05
 YEARS_BEHIND_MS = -50 * 365 * 86_400_000
 
 
-@dataclass(frozen=True)
-class Backup:
-    """A copy of the database, and the rows in it."""
-
-    path: Path
-    rows: dict[str, Stored]
-
-
-class Fleet:
+class Fleet(Operator):
     """One daemon and two workers; more of both on demand."""
 
     def __init__(self, folder: Path) -> None:
@@ -49,38 +36,105 @@ class Fleet:
         self._syncing.start()
         self.folder, self.clock, self.server, self.laws = folder, FakeClock(), FakeServer(), Laws()
         self.topics = Topics()
-        self.host = Host(folder / "data", self.server, self.clock, self.laws.sent)
-        self.rows: dict[str, Stored] = {}
-        self.damaged: dict[str, int] = {}
-        self.voice: str | None = None
+        super().__init__(Host(folder / "data", self.server, self.clock, self.laws.sent), self.laws)
         self._key = self.host.ground.keys.public_key()
-        self.forgot = self.hid = False  # the daemon its last seals, the broker what it held
-        self._writer: SqliteWriter | None = None
-        self._locker: apsw.Connection | None = None
         self.workers: dict[str, FakeWorker] = {}
         for service in (TTS, STT):
             self.add_worker(f"{service}-1", service)
 
-    # what people do ---------------------------------------------------------------------------------
+    @classmethod
+    def settled(cls, folder: Path) -> Fleet:
+        """Return a fleet that has converged: two services, a worker for each, last-known-good written."""
+        fleet = cls(folder)
+        fleet.commit(TTS, 10)
+        fleet.commit(STT, 20)
+        for worker in fleet.workers.values():
+            worker.start()
+        fleet.start_daemon()
+        fleet.settle()
+        return fleet
 
-    def commit(self, service: str, value: int | None) -> Stored:
-        """Write a value as the command line does; None deletes the service."""
-        key = KEY[service]
-        edit = Edit(service, lambda stored: None if value is None else {**stored, key: value})
-        written = self._writer_of().commit([edit], by="operator")[0]
-        self._record(service, written.version, value)
-        return self.rows[service]
+    def start_daemon(self, clock: str = "ok") -> None:
+        """Start the daemon; with `behind` this machine believes in a year long past."""
+        self.clock.error_ms = YEARS_BEHIND_MS if clock == "behind" else 0
+        self.host.start()
 
-    def env_edit(self, voice: str | None) -> None:
-        """Fix a value of the TTS worker in `.env`, as an editor does; None removes the line."""
-        path = self.host.files.environment
-        kept = [line for line in path.read_text().splitlines() if not line.startswith(ENV_NAME)]
-        beside = path.with_name(".env.swp")
-        beside.write_text("\n".join([*kept, *([f"{ENV_NAME}={voice}"] if voice is not None else [])]) + "\n")
-        beside.chmod(0o600)
-        beside.replace(path)
-        self.voice = voice
-        self.laws.voices.add(voice)
+    def stop_daemon(self) -> None:
+        """Stop it politely."""
+        self.host.stop()
+
+    def crash_daemon(self) -> None:
+        """Kill it: what was not on disk is gone."""
+        self.laws.forgot = True
+        self.host.crash()
+
+    def crash_daemon_at(self, failpoint: str, seconds: float = 30.0) -> None:
+        """Let it run into a failpoint; fail when it never gets there."""
+        self.laws.forgot = True
+        self.host.die_at(failpoint)
+        self.run(seconds)
+        assert self.host.process is None, f"the daemon never came to {failpoint}"
+
+    def wipe(self) -> None:
+        """Have the broker restart without what it retained."""
+        self.laws.hid = True
+        self.server.wipe()
+
+    def put_back(self, index: int, service: str | None = None) -> None:
+        """Have an attacker write a config again that was published once; on another topic when one is named."""
+        self.laws.hid = True
+        message = self.server.written[index]
+        self.server.write(self.topics.config(service) if service else message.topic, message.raw)
+
+    def deface(self, service: str, raw: bytes) -> None:
+        """Have an attacker write something over a config; empty bytes clear the topic."""
+        self.laws.hid = True
+        self.server.write(self.topics.config(service), raw)
+
+    def swallow(self, service: str) -> None:
+        """Have the broker confirm a config and neither keep it nor pass it on."""
+        self.laws.hid = True
+        self.server.swallowed.add(self.topics.config(service))
+
+    def published(self, service: str | None = None) -> list[int]:
+        """Return where in the server's memory the configs are that were ever published."""
+        wanted = {self.topics.config(name) for name in ([service] if service else KEY)}
+        return [
+            index
+            for index, message in enumerate(self.server.written)
+            if message.topic in wanted and message.raw and message.writer
+        ]
+
+    def tick(self, seconds: float = TURN_SECONDS) -> None:
+        """Let time pass; the daemon ticks, then every worker takes what came."""
+        self.host.tick(seconds)
+        for worker in self.workers.values():
+            worker.run()
+
+    def run(self, seconds: float, turn: float = TURN_SECONDS) -> None:
+        """Tick for a while."""
+        until = self.clock.seconds + seconds
+        while self.clock.seconds < until:
+            self.tick(turn)
+
+    def until(self, look: Callable[[], object]) -> None:
+        """Tick until `look` says yes, and not once more."""
+        for _ in range(400):
+            if look():
+                return
+            self.tick()
+        raise AssertionError(f"not within {400 * TURN_SECONDS:.0f} s; {self.differences()}")
+
+    def until_voice(self, voice: str) -> None:
+        """Tick until the broker retains this value of `.env`."""
+        self.until(lambda: self.shown(TTS).config["piper_voice"] == voice)
+
+    def run_beside(self, other: Host, seconds: float) -> None:
+        """Tick for a while, together with another host's daemon."""
+        until = self.clock.seconds + seconds
+        while self.clock.seconds < until:
+            self.tick()
+            other.tick(0.0)
 
     def adopt(self) -> None:
         """Run `adopt --db`: leave the request, and let the daemon answer it."""
@@ -95,145 +149,6 @@ class Fleet:
                 return
         raise AssertionError("the daemon does not answer the request")
 
-    def edit_row_by_hand(self, service: str, value: int) -> None:
-        """Change a row with the `sqlite3` shell: its seal does not fit any more."""
-        text = json.dumps({KEY[service]: value}, separators=(",", ":"))
-        by_hand(
-            self.host.files.database,
-            f"UPDATE service_configs SET config_json = '{text}' WHERE service = '{service}'",  # noqa: S608
-        )
-        self.damaged[service] = value
-
-    def adopt_row(self, service: str) -> None:
-        """Run `adopt SERVICE`: what was edited by hand is sealed as a new version."""
-        value = self.damaged.pop(service)
-        edit = Edit(service, lambda stored: stored)
-        written = self._writer_of().commit([edit], by="operator", adopt=True)[0]
-        self._record(service, written.version, value)
-
-    def backup(self) -> Backup:
-        """Copy the database as `VACUUM INTO` does."""
-        path = self.folder / f"backup-{uuid.uuid4().hex}.db"
-        by_hand(self.host.files.database, f"VACUUM INTO '{path}'")
-        return Backup(path, dict(self.rows))
-
-    def restore_database(self, backup: Backup) -> None:
-        """Put a copy in the database's place, properly: its `-wal` goes with the old one."""
-        self._close_writer()
-        database = self.host.files.database
-        beside = database.with_name("restored.db")
-        shutil.copyfile(backup.path, beside)
-        for suffix in ("-wal", "-shm"):
-            database.with_name(database.name + suffix).unlink(missing_ok=True)
-        beside.replace(database)
-        self.rows, self.damaged = dict(backup.rows), {}
-
-    # what breaks ------------------------------------------------------------------------------------
-
-    def start_daemon(self, clock: str = "ok") -> None:
-        """Start the daemon; with `behind` this machine believes in a year long past."""
-        self.clock.error_ms = YEARS_BEHIND_MS if clock == "behind" else 0
-        self.host.start()
-
-    def stop_daemon(self) -> None:
-        """Stop it politely."""
-        self.host.stop()
-
-    def crash_daemon(self) -> None:
-        """Kill it: what was not on disk is gone."""
-        self.forgot = True
-        self.host.crash()
-
-    def crash_daemon_at(self, failpoint: str, seconds: float = 30.0) -> None:
-        """Let it run into a failpoint; fail when it never gets there."""
-        self.forgot = True
-        self.host.die_at(failpoint)
-        self.run(seconds)
-        assert self.host.process is None, f"the daemon never came to {failpoint}"
-
-    def lose_lkg(self) -> None:
-        """Delete the last-known-good cache."""
-        self.forgot = True
-        for suffix in ("", ".1"):
-            self.host.files.cache.with_name(self.host.files.cache.name + suffix).unlink(missing_ok=True)
-
-    def lose_marks(self) -> None:
-        """Delete the marks; where the clock is behind too, nobody knows the last number."""
-        self.forgot = True
-        self.host.files.marks.unlink(missing_ok=True)
-        self.laws.numbers_may_repeat = True
-
-    def wipe(self) -> None:
-        """Have the broker restart without what it retained."""
-        self.hid = True
-        self.server.wipe()
-
-    def put_back(self, index: int, service: str | None = None) -> None:
-        """Have an attacker write a config again that was published once; on another topic when one is named."""
-        self.hid = True
-        message = self.server.written[index]
-        self.server.write(self.topics.config(service) if service else message.topic, message.raw)
-
-    def deface(self, service: str, raw: bytes) -> None:
-        """Have an attacker write something over a config; empty bytes clear the topic."""
-        self.hid = True
-        self.server.write(self.topics.config(service), raw)
-
-    def swallow(self, service: str) -> None:
-        """Have the broker confirm a config and neither keep it nor pass it on."""
-        self.hid = True
-        self.server.swallowed.add(self.topics.config(service))
-
-    def lock_database(self) -> None:
-        """Have another process hold the database exclusively."""
-        self._close_writer()
-        if self.host.process is not None:
-            self.host.process.reader.close()  # nobody gets the lock while another connection is open
-        self._locker = apsw.Connection(str(self.host.files.database))
-        self._locker.pragma("locking_mode", "EXCLUSIVE")
-        self._locker.execute("BEGIN IMMEDIATE; COMMIT")
-
-    def unlock_database(self) -> None:
-        """Have it let go."""
-        if self._locker is not None:
-            self._locker.close(True)
-            self._locker = None
-
-    @property
-    def locked(self) -> bool:
-        """Tell whether somebody holds the database."""
-        return self._locker is not None
-
-    def published(self, service: str | None = None) -> list[int]:
-        """Return where in the server's memory the configs are that were ever published."""
-        wanted = {self.topics.config(name) for name in ([service] if service else KEY)}
-        return [
-            index
-            for index, message in enumerate(self.server.written)
-            if message.topic in wanted and message.raw and message.writer
-        ]
-
-    # time -------------------------------------------------------------------------------------------
-
-    def tick(self, seconds: float = TURN_SECONDS) -> None:
-        """Let time pass; the daemon ticks, then every worker takes what came."""
-        self.host.tick(seconds)
-        for worker in self.workers.values():
-            worker.run()
-
-    def run(self, seconds: float, turn: float = TURN_SECONDS) -> None:
-        """Tick for a while."""
-        until = self.clock.seconds + seconds
-        while self.clock.seconds < until:
-            self.tick(turn)
-
-    def run_beside(self, other: Host, seconds: float) -> None:
-        """Tick for a while, together with another host's daemon."""
-        until = self.clock.seconds + seconds
-        while self.clock.seconds < until:
-            self.tick()
-            other.tick(0.0)
-
     def settle(self, evidence: bool = True) -> None:
         """End all faults, do what an operator would, and run until everything has converged and stays so.
 
@@ -245,11 +160,11 @@ class Fleet:
             self.tick(turn)
             if self.host.held - {"disk-full"}:
                 self.adopt()
-            if not self.differences(evidence):
+            if self.converged(evidence):
                 break
-        assert not self.differences(evidence), self.differences(evidence)
+        assert self.converged(evidence), self.differences(evidence)
         self.run(90.0, turn=0.25)
-        assert not self.differences(evidence), f"it does not stay so: {self.differences(evidence)}"
+        assert self.converged(evidence), f"it does not stay so: {self.differences(evidence)}"
 
     def _end_faults(self) -> None:
         server = self.server
@@ -271,8 +186,6 @@ class Fleet:
             worker.spare()
             if not worker.up:
                 worker.start()
-
-    # what is true -----------------------------------------------------------------------------------
 
     @property
     def process(self) -> Process:
@@ -298,19 +211,20 @@ class Fleet:
         except RejectedUpdate:
             return None
 
+    def shown(self, service: str) -> ConfigUpdate:
+        """Return the config that the broker retains for a service; fail when there is none of ours."""
+        update = self.retained(service)
+        assert update is not None, f"the broker retains no config of {service} that our key signed"
+        return update
+
+    def converged(self, evidence: bool = True) -> bool:
+        """Tell whether broker and workers hold what is wanted, and the daemon says that all is well."""
+        return not self.differences(evidence)
+
     def differences(self, evidence: bool = True) -> list[str]:
         """Return in what the fleet is not yet as it should be; nothing when it has converged."""
-        excused = not evidence and self.forgot and self.hid
+        excused = not evidence and self.laws.forgot and self.laws.hid
         return [*self._differences_at_the_broker(), *self._differences_at_the_workers(excused)]
-
-    def converged(self) -> bool:
-        """Tell whether broker and workers hold what is wanted, and the daemon says that all is well."""
-        return not self.differences()
-
-    def expected(self, service: str) -> dict[str, object] | None:
-        """Return the config that a service should have now; None: it is deleted."""
-        value = self.rows[service].value
-        return None if value is None else self.laws.effective(service, value, self.voice)
 
     def _differences_at_the_broker(self) -> Iterator[str]:
         if self.host.process is None:
@@ -336,7 +250,7 @@ class Fleet:
             expected = self.expected(worker.service)
             if excused and self._knows_more(worker):
                 continue
-            if expected is None and worker.state not in ("deleted", None):
+            if expected is None and worker.state != "deleted":
                 yield f"{worker.name} did not see that {worker.service} is deleted: {worker.reports[-1]}"
             if expected is not None and worker.running != expected:
                 last = worker.reports[-1:]
@@ -351,13 +265,6 @@ class Fleet:
         same = floor.body_sha256 == hashlib.sha256(raw[:-TAIL_BYTES] + b"}").hexdigest()
         return floor.sequence >= update.sequence and not same
 
-    def copy_host(self, name: str) -> Host:
-        """Copy the whole host, as somebody does who clones a machine; the test runs its daemon."""
-        self._close_writer()
-        folder = self.folder / name
-        shutil.copytree(self.host.folder, folder)
-        return Host(folder, self.server, self.clock, self.laws.sent, name)
-
     def add_worker(self, name: str, service: str) -> FakeWorker:
         """Install one more worker; it is not started."""
         folder = self.folder / f"state-{name}"
@@ -371,25 +278,8 @@ class Fleet:
         """End everything."""
         self.host.crash()
         self.unlock_database()
-        self._close_writer()
+        self.close_writer()
         self._syncing.stop()
-
-    def _record(self, service: str, version: int, value: int | None) -> None:
-        self.rows[service] = Stored(version, value)
-        self.laws.committed.add((service, self.rows[service]))
-
-    def _writer_of(self) -> SqliteWriter:
-        if self._writer is None:
-            self._writer = SqliteWriter(
-                self.host.files.database, self.host.ground.keys.row_sealer(), self.laws.catalog,
-                lock=self.host.files.store_lock, now=lambda: timestamp(self.clock.unix_ms()), synchronous="OFF",
-            )  # fmt: skip
-        return self._writer
-
-    def _close_writer(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
 
 
 def _turns() -> Iterator[float]:

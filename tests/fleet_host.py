@@ -32,7 +32,7 @@ from config_daemon.daemon.loop import Daemon
 from config_daemon.daemon.notify import Notifier
 from config_daemon.daemon.parts import Parts
 from config_daemon.store import cache as cache_file
-from config_daemon.store import marks
+from config_daemon.store import files, marks
 from config_daemon.store.ground import Ground, load_ground
 from config_daemon.store.sqlite import SqliteReader
 from config_daemon.store.status import StatusBoard
@@ -163,7 +163,7 @@ class Host:
             parts.append(Parts(**made, clock=self.clock.monotonic, jitter=lambda: 0.5))
             return parts[-1]
 
-        world = {
+        world: dict[str, Any] = {
             "Broker": broker, "Parts": keep, "CacheKeeper": partial(CacheKeeper, start=start),
             "_unix_ms": self.clock.unix_ms,
         }  # fmt: skip
@@ -228,8 +228,8 @@ class Host:
         with (
             patch.object(failpoints, "reached", self._reached),
             patch.object(marks, "RESERVE", RESERVE),
-            patch.object(marks, "replace_durably", self._writing(marks.replace_durably)),
-            patch.object(cache_file, "write_beside", self._writing(cache_file.write_beside)),
+            patch.object(marks, "replace_durably", self._writing(files.replace_durably)),
+            patch.object(cache_file, "write_beside", self._writing(files.write_beside)),
         ):
             yield
 

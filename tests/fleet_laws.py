@@ -52,7 +52,10 @@ class Laws:
     committed: set[tuple[str, Stored]] = field(default_factory=set)
     voices: set[str | None] = field(default_factory=lambda: {None})
     numbers: dict[tuple[str, int], bytes] = field(default_factory=dict)
-    numbers_may_repeat: bool = False  # marks were lost while the clock is behind
+    contents: dict[tuple[str, str, int], Any] = field(default_factory=dict)
+    forgot: bool = False  # a daemon lost what it knew of its last seals
+    hid: bool = False  # the broker lost, or was robbed of, what it held
+    numbers_may_repeat: bool = False  # marks were lost, and a clock may be behind
     reached: dict[str, tuple[int, int]] = field(default_factory=dict)
     said: dict[str, tuple[str, str, str]] = field(default_factory=dict)
 
@@ -74,6 +77,7 @@ class Laws:
             self._judge_health(host, body)
         else:
             assert not host.held, f"{topic} is published although {host.held} holds"
+            self._judge_lineage(body)
 
     def applied(self, worker: FakeWorker, values: Any) -> None:
         """A worker's program was given a config."""
@@ -105,6 +109,13 @@ class Laws:
             if row.value is not None
             for voice in (self.voices if service == ENV_SERVICE else {None})
         )
+
+    def _judge_lineage(self, body: dict[str, Any]) -> None:
+        """Within an epoch a version has one content: else a commit was overwritten and nobody was asked."""
+        place = (body["config_epoch"], body["service"], body["config_version"])
+        stored = body["config"].get(KEY[body["service"]])
+        known = self.contents.setdefault(place, stored)
+        assert known == stored or self.forgot, f"{place} was {known} and is {stored} now"
 
     def _judge_health(self, host: Host, health: dict[str, Any]) -> None:
         status, mode = health["database_status"], health["operational_mode"]

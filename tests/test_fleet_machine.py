@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from tests.fleet import Backup, Fleet
+from tests.fleet import Fleet
 from tests.fleet_laws import STT, TTS
+from tests.fleet_operator import Backup
 
 DAEMON_POINTS = (
     "after_read", "after_reserve", "after_seal", "after_send", "after_confirm", "after_status",
@@ -89,7 +90,7 @@ class FleetMachine(RuleBasedStateMachine):
     @precondition(up)
     @rule(point=st.sampled_from(DAEMON_POINTS))
     def the_daemon_will_die(self, point: str) -> None:
-        self.fleet.forgot = True
+        self.fleet.laws.forgot = True
         self.fleet.host.die_at(point)
 
     @precondition(up)
