@@ -251,7 +251,7 @@ class Fleet(Operator):
             if excused and self._knows_more(worker):
                 continue
             if expected is None and worker.state != "deleted":
-                yield f"{worker.name} did not see that {worker.service} is deleted: {worker.reports[-1]}"
+                yield f"{worker.name} did not see that {worker.service} is deleted: {worker.reports[-1:]}"
             if expected is not None and worker.running != expected:
                 last = worker.reports[-1:]
                 yield f"{worker.name} runs {worker.running} instead of {expected}; its last word: {last}"

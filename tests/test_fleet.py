@@ -147,6 +147,28 @@ def test_without_any_memory_a_broker_that_holds_our_messages_is_asked_about(flee
     fleet.settle()
 
 
+@pytest.mark.parametrize("clock", ["ok", "behind"])
+def test_without_any_memory_the_broker_is_read_back_once_a_locked_database_opens(
+    fleet: Fleet, clock: str
+) -> None:
+    fleet.stop_daemon()
+    fleet.lose_marks()
+    fleet.lose_lkg()
+    fleet.lock_database()
+    fleet.start_daemon(clock)
+    fleet.run(5.0)
+    fleet.server.restart()
+    fleet.run(5.0)
+    published = len(fleet.published())
+    fleet.unlock_database()
+    fleet.commit(TTS, 11)
+    fleet.run(40.0)
+    assert "foreign-state" in fleet.host.held
+    assert len(fleet.published()) == published
+    fleet.adopt()
+    fleet.settle()
+
+
 def test_a_wiped_broker_gets_the_cached_bytes_while_the_database_is_locked(fleet: Fleet) -> None:
     before = dict(fleet.server.retained)
     fleet.stop_daemon()

@@ -102,6 +102,8 @@ class Daemon:
             p.judge.overrides, p.judge.orphaned = p.surroundings.overrides, p.surroundings.orphaned
             # only what is being sent drains: reading must go on where nothing may be sent yet
             p.sight.look(now, len(p.plan) if self._may_send() else 0)
+        if p.sight.place is not None:
+            p.mirror.store_seen()
 
     def _may_send(self) -> bool:
         """Tell whether configs may be published at all just now."""

@@ -84,7 +84,7 @@ class Mirror:
         self._touched: dict[str, None] = {}
         self._missed: set[str] = set()
         self._again_at = self._everything_at = NEVER
-        self._scanned = self._adopting = self._held = False
+        self._scanned = self._adopting = self._held = self._store_seen = False
         self.ready = False
         self.highest_seen = 0
 
@@ -95,6 +95,11 @@ class Mirror:
         self._backoff.clear()
         self._broker.subscribe([self._topics.every_config], foreign_only=True)
         self._broker.subscribe([self._health_topic])
+
+    def store_seen(self) -> None:
+        """Note that the store answers: what was read back before its services were known does not count."""
+        if not self._store_seen:
+            self._store_seen, self._scanned, self.ready, self._reading = True, False, False, None
 
     def step(self, now: float, send_sentinel: Callable[[], bytes | None]) -> None:
         """Move a read-back on; call it once the rows are known."""
