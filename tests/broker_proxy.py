@@ -89,8 +89,10 @@ class Proxy:
     async def _cut(self) -> None:
         writers = list(self._writers)
         for writer in writers:
-            # Lingering for no time makes it a reset, as from a router that forgot the connection.
-            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+            end = writer.get_extra_info("socket")
+            if end.fileno() >= 0:  # not where the far side has ended it already
+                # Lingering for no time makes it a reset, as from a router that forgot the connection.
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
             writer.transport.abort()
         for task in list(self._tasks):
             task.cancel()
