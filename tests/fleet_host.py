@@ -27,6 +27,7 @@ from config_daemon.core.health import Findings
 from config_daemon.daemon import main
 from config_daemon.daemon.events import Dialed, Event, Stop
 from config_daemon.daemon.inbox import Inbox, Sockets
+from config_daemon.daemon.watch import Watch
 from config_daemon.daemon.keeper import CacheKeeper
 from config_daemon.daemon.loop import Daemon
 from config_daemon.daemon.notify import Notifier
@@ -58,7 +59,7 @@ class FakeInbox(Inbox):
     """The real inbox, except that waiting costs no time but the clock's."""
 
     def __init__(self, clock: FakeClock) -> None:
-        super().__init__(clock.monotonic)
+        super().__init__(Watch(), clock.monotonic)
         self._fake = clock
 
     def wait(self, timeout_seconds: float, sockets: Sockets) -> list[Event]:

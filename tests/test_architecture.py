@@ -16,7 +16,7 @@ PACKAGE = ROOT / "config_daemon"
 # outside library -> (where it may be imported, why only there)
 HOMES: dict[str, tuple[tuple[str, ...], str]] = {
     "paho": (("daemon/link.py", "daemon/dial.py", "worker/client.py"), "one place knows MQTT on each side"),
-    "watchdog": (("daemon/watch.py",), "the observer's thread is reduced to one call there"),
+    "inotify_simple": (("daemon/watch.py",), "the events of files are reduced to a hint there"),
     "apsw": (("store/",), "errors are translated at this border; a second SQLite would drop locks"),
     "sqlite3": ((), "a second SQLite in one process drops the first one's locks"),
     "nacl": (("wire/", "store/keyfiles.py", "cli/init.py", "worker/trust.py", "daemon/mirror.py"),

@@ -121,8 +121,10 @@ def _as_told(session: Session, told: ServiceStatus) -> Shown:
 def _as_stored(session: Session, service: str) -> Shown:
     from config_daemon.cli.arguments import no_config
     from config_daemon.cli.fixed import overrides_here
+    from config_daemon.core.resolve import sources
     from config_daemon.store.ports import Row, Tombstone
     from config_daemon.store.reports import altered
+    from config_daemon.store.stored import parse_stored
 
     found = session.reports.row(service)
     if found is None:
@@ -132,9 +134,11 @@ def _as_stored(session: Session, service: str) -> Shown:
     if not isinstance(found, Row):
         raise altered(service)
     resolved = resolved_here(session, found)
+    overrides = overrides_here(session, service)
+    origins = sources(resolved.values, parse_stored(service, found.text), overrides)
     env = session.ground.env_file
     places = (
-        {key: f"env ({env.path}:{o.line})" for key, o in overrides_here(session, service).items()}
+        {key: f"env ({env.path}:{o.line})" for key, o in overrides.items()}
         if env
         else {}
     )
@@ -143,7 +147,7 @@ def _as_stored(session: Session, service: str) -> Shown:
         found.version,
         _state(session, resolved.verdict),
         resolved.values,
-        {key: places.get(key, source) for key, source in resolved.sources.items()},
+        {key: places.get(key, source) for key, source in origins.items()},
         [error.as_dict() for error in resolved.errors],
         _note(session),
     )

@@ -39,10 +39,9 @@ class Override:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """One service's effective values, where each came from, and whether they may be published."""
+    """One service's effective values, and whether they may be published."""
 
     verdict: Verdict
     values: dict[str, Any]
-    sources: dict[str, Source]
     errors: tuple[ErrorContext, ...] = ()
     withheld: tuple[str, ...] = ()

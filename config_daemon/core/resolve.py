@@ -23,7 +23,7 @@ def resolve(
 ) -> Resolved:
     """Return what the service's config is now; keys are dotted paths, values nested objects."""
     if definition is None:
-        return Resolved("definition-missing", dict(stored), dict.fromkeys(leaves(stored), "database"))
+        return Resolved("definition-missing", dict(stored))
     values = copied(stored)
     errors: list[ErrorContext] = []
     secret = {key for key, knob in definition.fields.items() if knob.is_secret}
@@ -38,18 +38,25 @@ def resolve(
             told = [replace(e, message=f".env line {override.line}: {e.message}") for e in error.contexts]
             errors.extend(told)
     effective = definition.effective(values)
-    given = set(leaves(stored))
-    sources = {key: _source(key, overrides, given) for key in leaves(effective)}
     known = {error.failed_field for error in errors}
     found = definition.check(effective) or portable.problems(effective)
     errors.extend(error for error in found if error.failed_field not in known)
-    return Resolved(_verdict(errors), effective, sources, tuple(errors), withheld)
+    return Resolved(_verdict(errors), effective, tuple(errors), withheld)
 
 
-def _source(key: str, overrides: Mapping[str, Override], given: set[str]) -> Source:
-    if any(key == fixed or key.startswith(f"{fixed}.") for fixed in overrides):
-        return "env"
-    return "database" if key in given else "default"
+def sources(
+    effective: Mapping[str, Any], stored: Mapping[str, Any], overrides: Mapping[str, Override]
+) -> dict[str, Source]:
+    """Return where each effective value came from, by dotted key."""
+    given = leaves(stored)
+    return {
+        key: "env" if _is_fixed(key, overrides) else "database" if key in given else "default"
+        for key in leaves(effective)
+    }
+
+
+def _is_fixed(key: str, overrides: Mapping[str, Override]) -> bool:
+    return any(key == fixed or key.startswith(f"{fixed}.") for fixed in overrides)
 
 
 def _verdict(errors: list[ErrorContext]) -> Verdict:

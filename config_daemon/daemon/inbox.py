@@ -1,9 +1,9 @@
 """The one place that waits, and the reasons why the loop wakes up.
 
-Laws: other threads put events here and touch nothing else; a hint is only a reason to look, so any
-number of them is one; after a hint the loop looks again and again for a short while, because the
-event precedes the moment at which a commit becomes visible; it looks at the poll interval whether
-hinted or not.
+Laws: other threads put events here and touch nothing else; a change near our files is only a reason to
+look, so any number of them is one hint; after a hint the loop looks again and again for a short while,
+because a change of the file precedes the moment at which a commit becomes visible; it looks at the poll
+interval whether hinted or not.
 
 `select` waits with microseconds; epoll and poll would round the ladder's first rungs up to 1 ms.
 """
@@ -19,6 +19,7 @@ from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 from config_daemon.daemon.events import Event, Hint
+from config_daemon.daemon.watch import Watch
 
 LADDER_FIRST_SECONDS = 0.0001
 LADDER_GROWTH = 1.35
@@ -35,39 +36,31 @@ class Sockets(NamedTuple):
 class Inbox:
     """A queue with a wake-up pipe; `put` may be called from any thread and from signal handlers."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, watch: Watch, clock: Callable[[], float] = time.monotonic) -> None:
+        self._watch, self._clock = watch, clock
         self._queue: SimpleQueue[Event] = SimpleQueue()
         self._read_end, self._write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._near: set[str] = set()
-        self._rung = 0.0
-        self._ladder_until = 0.0
+        self._rung = self._ladder_until = 0.0
 
     def put(self, event: Event) -> None:
         """Leave an event and wake the loop."""
         self._queue.put(event)
-        self._wake()
-
-    def hint(self, near: str) -> None:
-        """Wake the loop to look at something; costs nothing while an earlier hint was not yet seen."""
-        if near not in self._near:
-            self._near.add(near)
-            self._wake()
+        with contextlib.suppress(BlockingIOError):  # a pipe full of wake-ups wakes as well
+            os.write(self._write_end, b"\0")
 
     def wait(self, timeout_seconds: float, sockets: Sockets) -> list[Event]:
-        """Sleep until there is an event, a ready socket, a rung of the ladder, or the timeout."""
-        now = self._clock()
-        if now < self._ladder_until:
+        """Sleep until there is an event, a change of a file, a ready socket, a rung of the ladder, or the timeout."""
+        if self._clock() < self._ladder_until:
             timeout_seconds = min(timeout_seconds, self._rung)
             self._rung *= LADDER_GROWTH
+        watched = self._watch.descriptors()
         readable, _, _ = select.select(
-            (self._read_end, *sockets.readable), sockets.writable, (), max(0.0, timeout_seconds)
+            (self._read_end, *watched, *sockets.readable), sockets.writable, (), max(0.0, timeout_seconds)
         )
         if self._read_end in readable:
             os.read(self._read_end, 4096)
         events = self._drain()
-        if self._near:
-            near, self._near = self._near, set()
+        if not set(watched).isdisjoint(readable) and (near := self._watch.near()):
             self._rung, self._ladder_until = LADDER_FIRST_SECONDS, self._clock() + LADDER_SECONDS
             events.append(Hint(frozenset(near)))
         return events
@@ -84,7 +77,3 @@ class Inbox:
                 events.append(self._queue.get_nowait())
             except Empty:
                 return events
-
-    def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # a pipe full of wake-ups wakes as well
-            os.write(self._write_end, b"\0")

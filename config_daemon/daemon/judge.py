@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from config_daemon.core.definition import Override, Resolved
 from config_daemon.core.health import Findings
 from config_daemon.core.plan import Plan, is_behind
-from config_daemon.core.resolve import resolve
-from config_daemon.core.sealed import Fingerprint
+from config_daemon.core.resolve import resolve, sources
+from config_daemon.core.sealed import Fingerprint, Sealed
 from config_daemon.errors import InvalidConfig
 from config_daemon.store.ports import BadRow, Row, Tombstone
 from config_daemon.store.status import ServiceStatus, StatusBoard
@@ -79,7 +81,7 @@ class Judge:
             pass
         elif isinstance(found, Tombstone):
             self._want(service, b"{}", found.version, deleted=True)
-            self._tell(service, found.version, Resolved("ready", {}, {}), self._progress(service))
+            self._tell(service, found.version, Resolved("ready", {}), self._progress(service))
         else:
             self._resolve(found)
 
@@ -96,15 +98,15 @@ class Judge:
             detail = (
                 "; ".join(e.message for e in resolved.errors[:SHOWN_ERRORS]) or "nothing defines this service"
             )
-            self._hold_back(row.service, row.version, resolved.verdict, detail, resolved)
+            self._hold_back(row.service, row.version, resolved.verdict, detail, resolved, stored)
             return
         config = canonical(resolved.values)
         if len(config) > self._limit:
             detail = f"the config has {len(config)} bytes, at most {self._limit} fit into a message"
-            self._hold_back(row.service, row.version, "too-large", detail, resolved)
+            self._hold_back(row.service, row.version, "too-large", detail, resolved, stored)
             return
         self._want(row.service, config, row.version)
-        self._tell(row.service, row.version, resolved, self._progress(row.service))
+        self._tell(row.service, row.version, resolved, self._progress(row.service), stored=stored)
 
     def _want(self, service: str, config: bytes, version: int, deleted: bool = False) -> None:
         digest = hashlib.sha256(config).digest()
@@ -138,15 +140,16 @@ class Judge:
             self._board.forget(service)
 
     def _hold_back(
-        self, service: str, version: int, state: str, detail: str, resolved: Resolved | None = None
-    ) -> None:
+        self, service: str, version: int, state: str, detail: str,
+        resolved: Resolved | None = None, stored: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         if self._held_back.get(service) != state:
             self._release(service)
             self._held_back[service] = state
             self._corrupted += state == "row-corrupted"
         self._plan.hold_back(service, version)
         self._findings.open(CONDITION[state], service, detail, self._now_text())
-        self._tell(service, version, resolved or Resolved("invalid", {}, {}), state, detail)
+        self._tell(service, version, resolved or Resolved("invalid", {}), state, detail, stored or {})
 
     def _release(self, service: str) -> None:
         state = self._held_back.pop(service, None)
@@ -162,37 +165,43 @@ class Judge:
             self._with_secrets.discard(service)
             self._findings.close("secrets-held-back", service)
 
-    def _tell(self, service: str, version: int, resolved: Resolved, state: str, detail: str = "") -> None:
-        entry = self._plan.services.get(service)
-        sealed = entry.sealed if entry else None
-        errors = [error.as_dict() for error in resolved.errors] or ([{"message": detail}] if detail else [])
-        self._board.service(
-            ServiceStatus(
+    def _tell(
+        self, service: str, version: int, resolved: Resolved, state: str, detail: str = "",
+        stored: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
+        entry, since = self._plan.services.get(service), self._now_text()
+        sealed, overrides = entry.sealed if entry else None, self.overrides.get(service, {})
+
+        def row() -> ServiceStatus:
+            told = [error.as_dict() for error in resolved.errors] or ([{"message": detail}] if detail else [])
+            return ServiceStatus(
                 service=service,
                 config_version=version,
                 effective_json=_text(resolved.values),
-                sources_json=_text(resolved.sources),
+                sources_json=_text(sources(resolved.values, stored, overrides)),
                 generation=sealed.fingerprint.generation if sealed else 0,
                 sequence=sealed.sequence if sealed else 0,
                 body_sha256=sealed.body_sha256 if sealed else "",
                 state=state,
-                state_since=self._now_text(),
-                error_json=_text(errors),
+                state_since=since,
+                error_json=_text(told),
             )
-        )
+
+        self._board.service(row)
 
 
 def tell_cached(board: StatusBoard, plan: Plan, at: str) -> None:
     """Show the services of the cache in status.db, until the store has been read."""
     for service, entry in plan.services.items():
         if entry.sealed is not None:
-            seal = entry.sealed
-            board.service(
-                ServiceStatus(
-                    service, seal.fingerprint.config_version, seal.config.decode(), "{}",
-                    seal.fingerprint.generation, seal.sequence, seal.body_sha256, "held", at, "[]",
-                )
-            )  # fmt: skip
+            board.service(partial(_cached_row, service, entry.sealed, at))
+
+
+def _cached_row(service: str, sealed: Sealed, at: str) -> ServiceStatus:
+    return ServiceStatus(
+        service, sealed.fingerprint.config_version, sealed.config.decode(), "{}",
+        sealed.fingerprint.generation, sealed.sequence, sealed.body_sha256, "held", at, "[]",
+    )  # fmt: skip
 
 
 def _text(value: Any) -> str:

@@ -23,7 +23,7 @@ from config_daemon.core.health import Findings
 from config_daemon.core.plan import Plan
 from config_daemon.daemon.broker import Broker
 from config_daemon.daemon.dial import Credentials, dial
-from config_daemon.daemon.events import Stop
+from config_daemon.daemon.events import Hint, Stop
 from config_daemon.daemon.inbox import Inbox
 from config_daemon.daemon.judge import Judge, tell_cached
 from config_daemon.daemon.keeper import CacheKeeper
@@ -72,12 +72,12 @@ def run(folder: Path, environ: Mapping[str, str], flags: Mapping[str, str]) -> i
 
 def _run(ground: Ground, environ: Mapping[str, str]) -> int:
     log = logs.logger("daemon")
-    inbox, notifier = Inbox(), Notifier(environ)
+    watch, notifier = Watch(), Notifier(environ)
+    inbox = Inbox(watch)
     board = StatusBoard(ground.files.status)
     reader = SqliteReader(ground.files.database, ground.keys.row_sealer())
     daemon, findings, signer = _build(ground, inbox, board, reader, log, notifier)
     _wire_signals(inbox)
-    watch = Watch(inbox.hint)
     trouble = watch.start(_folders(ground))
     if trouble:
         findings.open("watch-degraded", ground.files.folder.name, trouble, timestamp(_unix_ms()))
@@ -92,7 +92,7 @@ def _run(ground: Ground, environ: Mapping[str, str]) -> int:
         daemon.run()
     finally:
         notifier.send("STOPPING=1")
-        watch.stop()
+        watch.close()
         reader.close()
         board.close()
     log.info("daemon_stopped")
@@ -259,7 +259,7 @@ def _credentials(ground: Ground) -> Credentials:
 def _wire_signals(inbox: Inbox) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: inbox.put(Stop()))
-    signal.signal(signal.SIGHUP, lambda *_: inbox.hint("schemas"))
+    signal.signal(signal.SIGHUP, lambda *_: inbox.put(Hint(frozenset({"schemas"}))))
 
 
 def _take_lock(files: Files) -> int:

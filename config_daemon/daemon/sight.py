@@ -117,7 +117,7 @@ class Sight:
     def _follow_feed(self) -> None:
         self.known = self.facts = self._reader.facts()
         self._judge.epoch = self.facts.epoch
-        lacking = [place for place in self._expected if self._reader.changes(place).services is None]
+        lacking = [place for place in self._expected if not self._reader.holds(place)]
         changes = self._reader.changes(self.place)
         if changes.services is None and self.place is not None:
             lacking.append(self.place)

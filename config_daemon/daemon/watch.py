@@ -1,68 +1,61 @@
-"""watchdog, reduced to a hint: something near our files moved.
+"""inotify, reduced to a hint: something near our files moved.
 
-Laws: folders are watched, never files (editors and Kubernetes rename); the observer's thread calls
-one function and touches no state; without it everything still works, only later.
+Laws: folders are watched, never files (editors and Kubernetes rename); the loop reads the events itself, in
+the one place where it waits, so that no thread stands between a commit and the look at it; without inotify
+everything still works, only later.
+
+Source: inotify(7); docs/adr/0009 for why no observer's thread.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from watchdog.events import (
-    FileClosedEvent,
-    FileCreatedEvent,
-    FileDeletedEvent,
-    FileModifiedEvent,
-    FileMovedEvent,
-    FileSystemEvent,
-    FileSystemEventHandler,
+from inotify_simple import INotify, flags
+
+# without the events of opening and reading: everybody who merely looks would wake the loop
+_CHANGES = (
+    flags.MODIFY | flags.CLOSE_WRITE | flags.CREATE | flags.DELETE | flags.MOVED_FROM | flags.MOVED_TO
 )
-from watchdog.observers import Observer
-
-# without these the observer's thread would wake for every file that anybody merely opens
-_EVENTS: list[type[FileSystemEvent]] = [
-    FileModifiedEvent,
-    FileMovedEvent,
-    FileCreatedEvent,
-    FileDeletedEvent,
-    FileClosedEvent,
-]
-
-
-class _Hinting(FileSystemEventHandler):
-    def __init__(self, hint: Callable[[str], None], names: Mapping[str, str]) -> None:
-        self._hint, self._names, self._any = hint, names, names.get("*")
-
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        for path in (event.src_path, event.dest_path):
-            near = self._any or self._names.get(str(path).rpartition("/")[2])
-            if near is not None:
-                self._hint(near)
 
 
 class Watch:
-    """Calls `hint(near)` when a named file in a folder changes."""
+    """Tells which named files in folders have changed."""
 
-    def __init__(self, hint: Callable[[str], None]) -> None:
-        self._hint = hint
-        self._observer = Observer()
-        self._observer.daemon = True
+    def __init__(self) -> None:
+        self._inotify: INotify | None = None
+        self._names: dict[int, Mapping[str, str]] = {}
 
     def start(self, folders: Mapping[Path, Mapping[str, str]]) -> str | None:
         """Begin to watch folders: file name (or `*`) → what it is near to. Return why that cannot be, or None."""
         try:
+            self._inotify = INotify(nonblocking=True)
             for folder, names in folders.items():
                 if folder.is_dir():
-                    self._observer.schedule(_Hinting(self._hint, names), str(folder), event_filter=_EVENTS)
-            self._observer.start()
+                    self._names[self._inotify.add_watch(folder, _CHANGES)] = names
         except OSError as error:
             return f"{error.strerror}; changes are found by polling"
         return None
 
-    def stop(self) -> None:
-        """End the observer's thread."""
-        with contextlib.suppress(RuntimeError):
-            self._observer.stop()
-            self._observer.join(1.0)
+    def descriptors(self) -> tuple[int, ...]:
+        """Return what to wait for."""
+        return () if self._inotify is None else (self._inotify.fileno(),)
+
+    def near(self) -> set[str]:
+        """Return what the changes since the last call are near to."""
+        found: set[str] = set()
+        for event in self._inotify.read(timeout=0) if self._inotify is not None else ():
+            if event.mask & flags.Q_OVERFLOW:
+                found.update(near for names in self._names.values() for near in names.values())
+            names = self._names.get(event.wd, {})
+            near = names.get(event.name) or names.get("*")
+            if near is not None:
+                found.add(near)
+        return found
+
+    def close(self) -> None:
+        """Stop watching."""
+        if self._inotify is not None:
+            self._inotify.close()
+            self._inotify = None

@@ -68,6 +68,9 @@ class Reader(Protocol):
     def facts(self) -> StoreFacts:
         """Return the database's identity."""
 
+    def holds(self, place: Place) -> bool:
+        """Tell whether a place is in this database's change feed."""
+
     def changes(self, since: Place | None) -> Changes:
         """Return which services changed since a place; all of them for None."""
 

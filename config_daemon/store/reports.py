@@ -17,7 +17,7 @@ import apsw
 from config_daemon.core.paths import leaves, put
 from config_daemon.errors import NotFound, StoreCorrupted
 from config_daemon.store.ports import BadRow, Row, Tombstone
-from config_daemon.store.sqlite import connect, live_rows, rows, tombstones, translated
+from config_daemon.store.sqlite import connect, found_rows, rows, translated
 from config_daemon.store.stored import parse_stored
 from config_daemon.wire import values as portable
 
@@ -92,9 +92,7 @@ class StoreReports:
             epoch = _epoch(db)
             found: dict[str, Found] = {}
             for start in range(0, len(names), _READ_MANY):
-                some = names[start : start + _READ_MANY]
-                found.update(tombstones(db, self._sealer, some))
-                found.update(live_rows(db, self._sealer, some))
+                found |= found_rows(db, self._sealer, names[start : start + _READ_MANY])
         return {name: _of_epoch(found[name], epoch) for name in names if name in found}
 
     def lost(self) -> list[str]:
@@ -167,10 +165,9 @@ class StoreReports:
             return [Item(*row) for row in rows(db, statement)]
 
     def _row(self, db: apsw.Connection, service: str) -> Found | None:
-        for read in (live_rows, tombstones):
-            found = read(db, self._sealer, [service]).get(service)
-            if found is not None:
-                return _of_epoch(found, _epoch(db))
+        found = found_rows(db, self._sealer, [service]).get(service)
+        if found is not None:
+            return _of_epoch(found, _epoch(db))
         if rows(db, "SELECT 1 FROM config_history WHERE service = ? LIMIT 1", (service,)):
             raise StoreCorrupted(
                 f"the row of {service} was removed outside config-daemon",

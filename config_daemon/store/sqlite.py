@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -35,13 +35,14 @@ _READ_MANY = 500
 _SHAPE = ("no such table", "no such column", "has no column named")  # SQLite has no code of its own for them
 VERSION = "iif(typeof(version) = 'integer', version, 0)"  # 0 for what no writer of ours put there
 _LIVE, _DELETED = (
-    f"SELECT CAST(service AS BLOB), CAST({text} AS BLOB), {VERSION}, CAST(config_epoch AS BLOB),"  # noqa: S608
+    f"SELECT '{table}', CAST(service AS BLOB), CAST({text} AS BLOB), {VERSION}, CAST(config_epoch AS BLOB),"  # noqa: S608
     f" CAST({at} AS BLOB), CAST({by} AS BLOB), CAST(row_seal AS BLOB) FROM {table} WHERE service IN ({{}})"
     for table, text, at, by in (
         ("service_configs", "config_json", "updated_at", "updated_by"),
         ("deleted_services", "''", "deleted_at", "deleted_by"),
     )
 )
+_BOTH = f"{_DELETED} UNION ALL {_LIVE}"
 
 
 def connect(path: Path, busy_timeout_ms: int = 0) -> apsw.Connection:
@@ -132,7 +133,7 @@ class SqliteReader:
     def moved(self) -> bool:
         """Tell whether anything may have been committed, or the file replaced, since the last call."""
         with translated(self._path):
-            version = rows(self._open(), "PRAGMA data_version")[0][0]
+            version = rows(self._verified(), "PRAGMA data_version")[0][0]
         assert self._identity is not None
         seen = (version, *self._identity)
         moved, self._seen = seen != self._seen, seen
@@ -142,33 +143,34 @@ class SqliteReader:
         """Return the database's identity."""
         with translated(self._path):
             found = rows(
-                self._open(),
+                self._connected(),
                 "SELECT config_epoch, version, model_hash FROM config_epoch c JOIN schema_version s ON c.id = s.id",
             )
         if not found or list(map(type, found[0])) != [str, int, str]:
             raise StoreCorrupted(f"{self._path} has no epoch")
         return StoreFacts(*found[0])
 
+    def holds(self, place: Place) -> bool:
+        """Tell whether a place is in this database's change feed."""
+        with translated(self._path):
+            found = rows(self._connected(), "SELECT token FROM change_feed WHERE seq = ?", (place.seq,))
+        return found == [(place.token,)]
+
     def changes(self, since: Place | None) -> Changes:
         """Return which services changed since a place, in the order of their last change."""
         with translated(self._path):
-            connection = self._open()
-            with _snapshot(connection):
-                newest = rows(connection, "SELECT seq, token FROM change_feed ORDER BY seq DESC LIMIT 1")
-                if newest and isinstance(newest[0][1], str):
-                    return _changes(connection, since, Place(*newest[0]))
-        raise StoreCorrupted(f"{self._path} has no change feed", suggestion="Restore it from a backup.")
+            found = _all(self._connected()) if since is None else _since(self._connected(), since)
+        if found is None:
+            raise StoreCorrupted(f"{self._path} has no change feed", suggestion="Restore it from a backup.")
+        return found
 
     def read(self, services: Sequence[str]) -> Mapping[str, Row | Tombstone | BadRow]:
         """Return the verified rows of the services that exist."""
         found: dict[str, Row | Tombstone | BadRow] = {}
         with translated(self._path):
-            connection = self._open()
-            with _snapshot(connection):  # or a service that is being deleted is seen in neither table
-                for start in range(0, len(services), _READ_MANY):
-                    some = services[start : start + _READ_MANY]
-                    found |= tombstones(connection, self._sealer, some)
-                    found |= live_rows(connection, self._sealer, some)
+            connection = self._connected()
+            for start in range(0, len(services), _READ_MANY):
+                found |= found_rows(connection, self._sealer, services[start : start + _READ_MANY])
         return found
 
     def close(self) -> None:
@@ -178,12 +180,18 @@ class SqliteReader:
             self._connection = self._identity = None
         self._seen = None  # another connection counts anew: nothing can be concluded from its number
 
-    def _open(self) -> apsw.Connection:
+    def _verified(self) -> apsw.Connection:
+        """Return a connection to the file that is at the path now."""
         identity = identity_of(self._path, self._stat)
         if self._connection is not None and (identity != self._identity or not self._wal.same()):
             drop(self._connection)
             self.close()
+        return self._connected()
+
+    def _connected(self) -> apsw.Connection:
+        """Return the connection, whose file was the right one when `moved` last looked."""
         if self._connection is None:
+            identity = identity_of(self._path, self._stat)
             self._connection, self._identity = connect(self._path), identity
             self._wal = Wal(self._path)
         return self._connection
@@ -221,41 +229,80 @@ def drop(connection: apsw.Connection) -> None:
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
 
 
+def found_rows(
+    connection: apsw.Connection, sealer: RowSealer, services: Sequence[str]
+) -> dict[str, Row | Tombstone | BadRow]:
+    """Return the rows of services with values and of deleted ones, in one statement, so of one moment."""
+    return _read(connection, sealer, _BOTH, services)
+
+
 def live_rows(
     connection: apsw.Connection, sealer: RowSealer, services: Sequence[str]
-) -> dict[str, Row | BadRow]:
+) -> dict[str, Row | Tombstone | BadRow]:
     """Return the rows of the services that have values."""
-    return {
-        row.service: row if well_sealed else BadRow(row.service, row)
-        for row, well_sealed in _sealed(connection, sealer, "service_configs", _LIVE, services)
-    }
+    return _read(connection, sealer, _LIVE, services)
 
 
 def tombstones(
     connection: apsw.Connection, sealer: RowSealer, services: Sequence[str]
-) -> dict[str, Tombstone | BadRow]:
+) -> dict[str, Row | Tombstone | BadRow]:
     """Return the rows of the services that were deleted."""
-    return {
-        row.service: Tombstone(row.service, row.version, row.epoch)
-        if well_sealed
-        else BadRow(row.service, row)
-        for row, well_sealed in _sealed(connection, sealer, "deleted_services", _DELETED, services)
-    }
+    return _read(connection, sealer, _DELETED, services)
 
 
-def _sealed(
-    connection: apsw.Connection, sealer: RowSealer, table: str, statement: str, services: Sequence[str]
-) -> Iterator[tuple[Row, bool]]:
-    """Yield rows and whether their seals fit; bytes that are no text make one row bad and not all."""
-    for service, text, version, *others in rows(
-        connection, statement.format(",".join("?" * len(services))), services
-    ):
-        row = Row(_text(service), _text(text), version, *map(_text, others[:3]))
-        yield row, sealer.fits(_text(others[3]), table, row.service, version, row.epoch, row.text, *row[4:])
+def _read(
+    connection: apsw.Connection, sealer: RowSealer, statement: str, services: Sequence[str]
+) -> dict[str, Row | Tombstone | BadRow]:
+    """Return rows whose seals fit, or what is there instead; bytes that are no text make one row bad, not all."""
+    found: dict[str, Row | Tombstone | BadRow] = {}
+    places = ",".join(f"?{number}" for number in range(1, len(services) + 1))
+    for table, name, text, version, *others in rows(connection, statement.format(places, places), services):
+        service, epoch, at, by, seal = map(_text, (name, *others))
+        if table == "deleted_services" and service in found:
+            continue
+        row = Row(service, _text(text), version, epoch, at, by)
+        if not sealer.fits(seal, table, service, version, epoch, row.text, at, by):
+            found[service] = BadRow(service, row)
+        elif table == "service_configs":
+            found[service] = row
+        else:
+            found[service] = Tombstone(service, version, epoch)
+    return found
 
 
 def _text(content: bytes | None) -> Any:
     return None if content is None else content.decode("utf-8", "backslashreplace")
+
+
+def _since(connection: apsw.Connection, since: Place) -> Changes | None:
+    found = rows(
+        connection, "SELECT seq, token, service FROM change_feed WHERE seq >= ? ORDER BY seq", (since.seq,)
+    )
+    if not found or found[0][:2] != (*since,):
+        newest = _newest(connection)
+        return None if newest is None else Changes(None, newest)
+    last: dict[str, None] = {}
+    for _, _, service in found[1:]:
+        last.pop(service, None)
+        last[service] = None
+    return Changes(_names(last), Place(*found[-1][:2])) if isinstance(found[-1][1], str) else None
+
+
+def _all(connection: apsw.Connection) -> Changes | None:
+    with _snapshot(connection):
+        newest = _newest(connection)
+        found = rows(connection, "SELECT service FROM service_configs UNION SELECT service FROM deleted_services")
+    return None if newest is None else Changes(_names(service for (service,) in found), newest)
+
+
+def _newest(connection: apsw.Connection) -> Place | None:
+    found = rows(connection, "SELECT seq, token FROM change_feed ORDER BY seq DESC LIMIT 1")
+    return Place(*found[0]) if found and isinstance(found[0][1], str) else None
+
+
+def _names(found: Iterable[Any]) -> tuple[str, ...]:
+    """Keep what can be a service's name; a row of the feed without one only marks a place."""
+    return tuple(service for service in found if isinstance(service, str) and service)
 
 
 @contextlib.contextmanager
@@ -267,18 +314,6 @@ def _snapshot(connection: apsw.Connection) -> Iterator[None]:
     finally:
         if connection.in_transaction:  # an error may have ended it
             connection.execute("COMMIT")
-
-
-def _changes(connection: apsw.Connection, since: Place | None, newest: Place) -> Changes:
-    statement = "SELECT service FROM service_configs UNION SELECT service FROM deleted_services"
-    bindings: tuple[int, ...] = ()
-    if since is not None:
-        if rows(connection, "SELECT token FROM change_feed WHERE seq = ?", (since.seq,)) != [(since.token,)]:
-            return Changes(None, newest)
-        statement = "SELECT service FROM change_feed WHERE seq > ? AND service <> '' GROUP BY service ORDER BY max(seq)"
-        bindings = (since.seq,)
-    found = rows(connection, statement, bindings)
-    return Changes(tuple(service for (service,) in found if isinstance(service, str)), newest)
 
 
 def identity_of(path: Path, stat: Callable[[Path], os.stat_result] = os.stat) -> tuple[int, int]:

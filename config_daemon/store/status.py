@@ -7,7 +7,7 @@ written after the fact, without syncing, and never decides anything.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import apsw
 
 from config_daemon.store.files import SHARED_MODE
 
+_Bindings = tuple[Any, ...] | Callable[[], tuple[Any, ...]]
 FORMAT = 1
 KEPT_EVENTS = 1000
 KEPT_PENDING = 50_000  # statements, while somebody else holds the file
@@ -58,11 +59,11 @@ class StatusBoard:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._connection: apsw.Connection | None = None
-        self._pending: list[tuple[str, tuple[Any, ...]]] = []
+        self._pending: list[tuple[str, _Bindings]] = []
         self._lost = False  # something that was told is not in the file
 
-    def service(self, row: ServiceStatus) -> None:
-        """Note what a service's state is now."""
+    def service(self, row: Callable[[], ServiceStatus]) -> None:
+        """Note what a service's state is now; the row is made when it is written, not while others wait."""
         self._pending.append(("INSERT OR REPLACE INTO services VALUES (?,?,?,?,?,?,?,?,?,?)", row))
 
     def confirmed(
@@ -165,7 +166,8 @@ class StatusBoard:
     def _write(self) -> bool:
         connection = self._open()
         with connection:
-            for statement, row in self._pending:
+            for statement, bindings in self._pending:
+                row = bindings() if callable(bindings) else bindings
                 try:
                     connection.execute(statement, row)
                 except UnicodeEncodeError:  # the name of a file may hold bytes that are no text

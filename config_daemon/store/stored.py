@@ -42,6 +42,7 @@ def find(connection: apsw.Connection, sealer: RowSealer, service: str, epoch: st
     if row is not None:
         _refuse_altered(row, epoch)
         row = row.row if isinstance(row, BadRow) else row
+        assert isinstance(row, Row)
         return Stored("row", parse_stored(service, row.text), row.version, max(_sane(row.version), known))
     gone = tombstones(connection, sealer, [service]).get(service)
     if gone is not None:

@@ -185,11 +185,10 @@ class Daemon:
 
     def publishes(self, service: str, version: int, values: dict[str, Any]) -> None:
         sources = dict.fromkeys(values, "database")
-        self._board.service(
-            ServiceStatus(
-                service, version, json.dumps(values), json.dumps(sources), 1, 1, "", "confirmed", "", "[]"
-            )
+        row = ServiceStatus(
+            service, version, json.dumps(values), json.dumps(sources), 1, 1, "", "confirmed", "", "[]"
         )
+        self._board.service(lambda: row)
         self._board.flush()
 
     def fixes(self, service: str, key: str, file: str, line: int) -> None:

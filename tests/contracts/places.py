@@ -15,6 +15,7 @@ from config_daemon.daemon.broker import Broker
 from config_daemon.daemon.dial import Credentials, dial
 from config_daemon.daemon.events import Arrived, BrokerEvent, Confirmed, Connected, Dialed
 from config_daemon.daemon.inbox import Inbox
+from config_daemon.daemon.watch import Watch
 from config_daemon.wire.address import BrokerAddress
 from tests.broker_fixtures import BrokerFactory, ClientFactory
 from tests.broker_proxy import Proxy
@@ -30,7 +31,7 @@ class Line:
     """One daemon's broker, driven as the loop drives it; `events` keeps all that happened, in order."""
 
     def __init__(self, make: Callable[[Callable[[Dialed], None]], Broker], patience_seconds: float) -> None:
-        self.inbox = Inbox()
+        self.inbox = Inbox(Watch())
         self.broker = make(self.inbox.put)
         self.events: list[BrokerEvent] = []
         self._patience = patience_seconds

@@ -65,13 +65,13 @@ NOTHING: list[Any] = [{}, [], None, [], {}, None, None, []]
 
 def tell(board: StatusBoard, mode: str = "normal") -> None:
     board.daemon(mode=mode, pid=5, health={"ok": True})
-    board.service(row())
+    board.service(row)
     board.flush()
 
 
 def test_what_was_told_is_read(board: StatusBoard, view: StatusView) -> None:
     board.daemon(mode="normal", health={"ok": True, "err": None})
-    board.service(row())
+    board.service(row)
     board.conditions([("db-locked", "config.db", "critical", AT, "held", "wait")])
     board.env_locks([("stt-worker", "gain", "/srv/.env", 7)])
     board.answer("r1", "retry", "done", AT, {"service": "x"})
@@ -102,7 +102,7 @@ def test_the_tables_are_those_that_other_programs_read(board: StatusBoard, path:
 def test_later_news_replaces_earlier(board: StatusBoard, view: StatusView) -> None:
     tell(board)
     board.daemon(mode="rebuilding")
-    board.service(row(config_version=4))
+    board.service(lambda: row(config_version=4))
     board.conditions([("a", "", "info", AT, "", "")])
     board.conditions([("b", "", "info", AT, "", "")])
     board.env_locks([("stt-worker", "gain", "f", 1)])
@@ -115,8 +115,8 @@ def test_later_news_replaces_earlier(board: StatusBoard, view: StatusView) -> No
 
 
 def test_a_service_goes_through_its_states(board: StatusBoard, view: StatusView) -> None:
-    board.service(row("a"))
-    board.service(row("b", state="invalid"))
+    board.service(lambda: row("a"))
+    board.service(lambda: row("b", state="invalid"))
     for service, state in (("a", "confirmed"), ("b", "")):
         board.confirmed(service, 2, 9, "cd", "later", state=state)
     board.flush()
