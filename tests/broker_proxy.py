@@ -35,6 +35,7 @@ class Proxy:
         self.bytes = {"up": 0, "down": 0}
         self._swallowed: set[str] = set()
         self._delay = {"up": 0.0, "down": 0.0}
+        self._drip: dict[str, tuple[int, float]] = {}
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -58,6 +59,10 @@ class Proxy:
     def delay(self, seconds: float, direction: Direction = "both") -> None:
         """Deliver bytes of one direction `seconds` late; the throughput stays."""
         self._call(self._set(delay=dict.fromkeys(_directions(direction), seconds)))
+
+    def drip(self, size_bytes: int, seconds: float, direction: Direction = "both") -> None:
+        """Deliver bytes of one direction in slices of `size_bytes`, `seconds` apart, until `heal`."""
+        self._call(self._set(drip=dict.fromkeys(_directions(direction), (size_bytes, seconds))))
 
     def heal(self) -> None:
         """Be a healthy network again; what was swallowed stays lost."""
@@ -106,12 +111,19 @@ class Proxy:
             self._server = None
         await self._cut()
 
-    async def _set(self, swallowed: tuple[str, ...] = (), delay: dict[str, float] | None = None) -> None:
+    async def _set(
+        self,
+        swallowed: tuple[str, ...] = (),
+        delay: dict[str, float] | None = None,
+        drip: dict[str, tuple[int, float]] | None = None,
+    ) -> None:
         self._swallowed.update(swallowed)
         self._delay.update(delay or {})
+        self._drip.update(drip or {})
 
     async def _heal(self) -> None:
         self._swallowed.clear()
+        self._drip.clear()
         self._delay.update(up=0.0, down=0.0)
         await self._listen()
 
@@ -133,7 +145,7 @@ class Proxy:
     async def _forward(self, name: str, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         """Carry one direction of one connection until either side ends it."""
         due: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
-        deliver = asyncio.ensure_future(self._deliver(due, sink))
+        deliver = asyncio.ensure_future(self._deliver(name, due, sink))
         try:
             while chunk := await source.read(CHUNK_BYTES):
                 if name not in self._swallowed:
@@ -148,16 +160,23 @@ class Proxy:
             sink.close()
             self._writers.discard(sink)
 
-    async def _deliver(self, due: asyncio.Queue[tuple[float, bytes]], sink: asyncio.StreamWriter) -> None:
+    async def _deliver(
+        self, name: str, due: asyncio.Queue[tuple[float, bytes]], sink: asyncio.StreamWriter
+    ) -> None:
         while True:
             at, chunk = await due.get()
             if not chunk:
                 return
             if (wait := at - self._loop.time()) > 0:
                 await asyncio.sleep(wait)
-            sink.write(chunk)
-            with contextlib.suppress(OSError):
-                await sink.drain()
+            while chunk and not sink.is_closing():
+                size, pause = self._drip.get(name, (len(chunk), 0.0))
+                sink.write(chunk[:size])
+                chunk = chunk[size:]
+                with contextlib.suppress(OSError):
+                    await sink.drain()
+                if pause:
+                    await asyncio.sleep(pause)
 
 
 def _directions(direction: Direction) -> tuple[str, ...]:

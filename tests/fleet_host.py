@@ -27,11 +27,10 @@ from config_daemon.core.health import Findings
 from config_daemon.daemon import main
 from config_daemon.daemon.events import Dialed, Event, Stop
 from config_daemon.daemon.inbox import Inbox, Sockets
-from config_daemon.daemon.watch import Watch
 from config_daemon.daemon.keeper import CacheKeeper
 from config_daemon.daemon.loop import Daemon
-from config_daemon.daemon.notify import Notifier
 from config_daemon.daemon.parts import Parts
+from config_daemon.daemon.watch import Watch
 from config_daemon.store import cache as cache_file
 from config_daemon.store import files, marks
 from config_daemon.store.ground import Ground, load_ground
@@ -169,7 +168,7 @@ class Host:
             "_unix_ms": self.clock.unix_ms,
         }  # fmt: skip
         with patch.multiple(main, **world):
-            daemon, findings, _ = main._build(ground, inbox, board, reader, _Quiet(), Notifier({}))
+            daemon, findings, _ = main._build(ground, inbox, board, reader, _Quiet(), lambda: None)
         self.process = Process(daemon, parts[0], brokers[0], inbox, reader, board, findings, threads)
 
     def tick(self, seconds: float) -> bool:
@@ -230,7 +229,7 @@ class Host:
             patch.object(failpoints, "reached", self._reached),
             patch.object(marks, "RESERVE", RESERVE),
             patch.object(marks, "replace_durably", self._writing(files.replace_durably)),
-            patch.object(cache_file, "write_beside", self._writing(files.write_beside)),
+            patch.object(cache_file, "create_beside", self._writing(files.create_beside)),
         ):
             yield
 

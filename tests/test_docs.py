@@ -118,11 +118,11 @@ def test_every_event_of_health_is_listed() -> None:
 def test_every_state_of_a_service_is_listed() -> None:
     cached = {
         call.args[7].value
-        for call in ast.walk(function("daemon/judge.py", "tell_cached"))
+        for call in ast.walk(function("daemon/judge.py", "_cached_row"))
         if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "ServiceStatus"
         and isinstance(call.args[7], ast.Constant)
     }  # fmt: skip
-    assert cached, "tell_cached names the state in the eighth column"
+    assert cached, "_cached_row names the state in the eighth column"
     known = {*judge.CONDITION, *report.REFUSALS, *returned("daemon/judge.py", "_progress"), *cached}
     assert {row[0] for row in table(section("events.md", "States of a service"))} == known
 

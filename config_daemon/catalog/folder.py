@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SUFFIX: Final = ".schema.json"
 FILES_PER_LOOK: Final = 500
+_USUAL_BYTES: Final = 1 << 16  # a buffer for the largest file would cost more than reading most of them
 _SETTLED_NS: Final = 100_000_000
 
 _Signature = tuple[int, int, int]  # mtime_ns, size, inode
@@ -123,7 +124,7 @@ class SchemaFolder:
 
             self._files = SchemaFiles()
         try:
-            return Look(name, shape=self._files.shape(_bytes(self.path / name)))
+            return Look(name, shape=self._files.shape(_bytes(f"{os.fspath(self.path)}/{name}")))
         except SchemaError as problem:
             return Look(name, problem=problem)
 
@@ -134,13 +135,18 @@ class SchemaFolder:
 _READABLE: Final = "Make it readable for the user that the daemon runs as."
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(path: str) -> bytes:
     """Return a file's bytes, one more than the limit at most; a file that became a pipe does not block."""
     from config_daemon.catalog.schema_file import MAX_BYTES
 
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read(MAX_BYTES + 1)
+    try:
+        content = os.read(descriptor, _USUAL_BYTES)
+        while 0 < len(content) <= MAX_BYTES and (more := os.read(descriptor, MAX_BYTES + 1 - len(content))):
+            content += more
+        return content
+    finally:
+        os.close(descriptor)
 
 
 def _signature(status: os.stat_result) -> _Signature:

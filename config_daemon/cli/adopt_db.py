@@ -7,6 +7,7 @@ from typing import Any
 
 from config_daemon.cli.ask import ask
 from config_daemon.cli.session import Session
+from config_daemon.cli.words import counted
 from config_daemon.errors import StoreUnavailable
 
 QUESTION = "Take this database for the true one, and replace whatever workers have with it?"
@@ -26,9 +27,8 @@ def adopt_db(session: Session, reason: str | None, yes: bool) -> None:
     asked = session.daemon_alive
     result = ask(session, "adopt", reason, {"what": "db"}) if asked else _adopt_here(session, reason)
     facts = {"adopted": True, "database": str(path), **result}
-    session.show(
-        facts, lambda: f"adopted {path}: epoch {result['config_epoch']}, {result['services']} services"
-    )
+    count = counted(result["services"], "service")
+    session.show(facts, lambda: f"adopted {path}: epoch {result['config_epoch']}, {count}")
 
 
 def _adopt_here(session: Session, reason: str | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import click
 
 from config_daemon.cli.printing import quoted
 from config_daemon.cli.session import Session
+from config_daemon.cli.words import meant
 from config_daemon.errors import ConfigDaemonError, ErrorContext, InvalidConfig, NotFound
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ else:
     _Text = click.ParamType  # generic since click 8.4, and 8.2 is enough for us
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+NAMED = 20
 
 
 class Service(_Text):
@@ -105,13 +107,18 @@ def write_options(command: Command) -> Command:
 
 def unknown_service(session: Session | None, service: str) -> NotFound:
     """Return the error for a name that no service has, with the one that was probably meant."""
-    meant, known = None, ""
+    names: list[str] = []
     try:
         if session is not None and service:
-            meant, known = session.catalog.suggest(service), ", ".join(session.catalog.names()[:20])
+            names = session.catalog.names()
     except ConfigDaemonError:
         pass  # the folder is another problem, and told when somebody gets as far as needing it
-    suggestion = f"Did you mean '{meant}'?" if meant else f"Defined are: {known}." if known else None
+    suggestion = None
+    if near := meant(service, names):
+        suggestion = f"Did you mean '{near}'?"
+    elif names:
+        more = ", …" if len(names) > NAMED else ""
+        suggestion = f"Defined are: {', '.join(names[:NAMED])}{more}; see `config-daemon services --all`."
     return NotFound(f"there is no service {quoted(service)}", suggestion=suggestion)
 
 
@@ -174,9 +181,14 @@ def check_keys(definition: Definition, keys: Iterable[str]) -> None:
 
 
 def _unknown_key(definition: Definition, key: str) -> ErrorContext:
-    from config_daemon.catalog.complaints import nearest, printable
+    from config_daemon.catalog.complaints import printable
 
-    meant = nearest(key, definition.fields)
-    hint = f"Did you mean '{meant}'?" if meant else f"Its keys: {', '.join(list(definition.fields)[:20])}."
+    keys = list(definition.fields)
+    hint = f"Its keys: {', '.join(keys[:NAMED])}."
+    if near := meant(key, keys):
+        hint = f"Did you mean '{near}'?"
+    elif len(keys) > NAMED:
+        every = f"config-daemon search '' --service {definition.service} --advanced"
+        hint = f"Its keys: {', '.join(keys[:NAMED])}, …; see all with `{every}`."
     message = f"{definition.service} has no key {quoted(key)}"
     return ErrorContext("not_found", "UNKNOWN_KEY", message, hint, failed_field=printable(key[:200]))

@@ -6,11 +6,13 @@ assignment of a call is told at once; nothing is altered in silence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from config_daemon.cli.arguments import check_keys
 from config_daemon.cli.printing import quoted
+from config_daemon.cli.words import flaw
 from config_daemon.errors import ErrorContext, InvalidConfig, UsageError
 from config_daemon.wire import values as portable
 
@@ -35,8 +37,19 @@ def assignments(definition: Definition, words: Iterable[str]) -> tuple[dict[str,
         try:
             found[key] = _literal(key, text) if literal else definition.coerce(key, text)
         except InvalidConfig as error:
-            problems.extend(error.contexts)
+            problems.extend(_plain(definition.service, text, error.contexts))
     return found, problems
+
+
+def _plain(service: str, text: str, contexts: Iterable[ErrorContext]) -> Iterator[ErrorContext]:
+    """Yield problems with the service named, a wrong type as what is expected and what was given."""
+    from config_daemon.store.complaints import of_service
+
+    for one in contexts:
+        if one.error_code == "WRONG_TYPE":
+            given = one.received_value if "***" in one.received_value else quoted(text)  # masks stay
+            one = replace(one, message=f"{one.failed_field} must be {one.expected_type}, not {given}")
+        yield of_service(service, one)
 
 
 def _taken_apart(words: Iterable[str]) -> dict[str, tuple[str, bool]]:
@@ -77,7 +90,7 @@ def _literal(key: str, text: str) -> Any:
         return portable.parse(text)
     except portable.BadJson as error:
         context = ErrorContext(
-            "type_error", "BAD_JSON", f"{key}: {quoted(text)} is not JSON: {str(error)[:200]}",
+            "type_error", "BAD_JSON", f"{key} := {quoted(text)} is not JSON{flaw(error)}",
             'Quote strings for JSON: KEY:=\'"text"\'.', failed_field=key, expected_type="JSON",
         )  # fmt: skip
         raise InvalidConfig(context.message, contexts=[context]) from error

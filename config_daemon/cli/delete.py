@@ -24,6 +24,7 @@ def command(
     config-daemon rollback tts-worker --to 4        (brings it back)
     """
     from config_daemon.cli.changes import commit_one
+    from config_daemon.cli.words import counted
     from config_daemon.core.paths import leaves
     from config_daemon.errors import NotFound
     from config_daemon.store.ports import Row, Tombstone
@@ -36,9 +37,9 @@ def command(
             suggestion=f"`config-daemon rollback {service} --to N` brings it back.",
         )
     if isinstance(row, Row):
-        count = len(leaves(parse_stored(service, row.text)))
+        count = counted(len(leaves(parse_stored(service, row.text))), "set value")
         if not dry_run:
-            session.confirm(f"Delete {service}, version {row.version}, with {count} set values?", yes)
+            session.confirm(f"Delete {service}, version {row.version}, with {count}?", yes)
     elif row is None and service not in session.reports.lost():
         raise no_config(session, service)
     elif not dry_run:

@@ -1,7 +1,8 @@
 """`dev`: broker, daemon and a demo worker on this machine, for newcomers.
 
 Laws: loopback only; every child ends with this process; secrets reach children through their
-environment; Ctrl-C ends all and is no error.
+environment; Ctrl-C ends all and is no error; somebody else's broker may come and go, and it is said
+when nothing reaches it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,10 @@ import click
 
 from config_daemon.cli import private_broker
 from config_daemon.cli.init import make
-from config_daemon.cli.session import Session, standard
-from config_daemon.errors import BrokerUnavailable, SettingsError
+from config_daemon.cli.session import DEV_LOG, Session, standard
+from config_daemon.errors import BrokerUnavailable, SettingsError, StoreUnavailable
 from config_daemon.store.files import PRIVATE_MODE, replace
+from config_daemon.wire.address import BrokerAddress
 from config_daemon.wire.keys import public_key_pem
 
 READY_SECONDS = 15.0
@@ -48,6 +51,11 @@ def command(
     if session.data is None and "CONFIG_DAEMON_DATA" not in os.environ:
         session.data = str(Path(".config-daemon").absolute())
     made = make(session)
+    if session.daemon_alive:
+        raise StoreUnavailable(
+            f"a daemon runs on {session.folder} already",
+            suggestion="Use it as it is, stop it first, or choose another folder with --data.",
+        )
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
@@ -57,22 +65,30 @@ def command(
         everything.enter_context(serving)
         if serving.warning:
             session.say(f"note: {serving.warning}")
+        log = folder / DEV_LOG
         daemon = _start(everything, [sys.executable, "-m", "config_daemon.cli.main", "run", "--data", str(folder)],
-                        {"MQTT_URL": serving.url("daemon")}, folder / "daemon.log")  # fmt: skip
-        _wait_until_ready(session, daemon, folder / "daemon.log", stopping)
+                        {"MQTT_URL": serving.url("daemon")}, log)  # fmt: skip
+        ours = serving.kind != "external"
+        trouble = _wait_until_settled(session, daemon, log, stopping, needs_broker=ours)
+        if stopping.is_set():
+            return 0
         ready = _describe(session, serving)
         here = folder / "dev.json"
         replace(here, json.dumps(ready).encode(), PRIVATE_MODE)
         everything.callback(here.unlink, missing_ok=True)
         worker = None if no_worker else _start_worker(everything, session, serving)
-        if ready_file:
-            replace(Path(ready_file).absolute(), json.dumps(ready).encode(), PRIVATE_MODE)
-        _tell(session, ready, made, serving.kind)
-        return _stay(
-            session,
-            stopping,
-            {"the broker": serving.alive, "the daemon": _lives(daemon), "the demo worker": _lives(worker)},
-        )
+        _tell(session, ready, made, serving.kind, trouble, with_worker=worker is not None)
+        parts = {"the daemon": _lives(daemon), "the demo worker": _lives(worker)}
+        if ours:
+            parts["the broker"] = serving.alive
+
+        def at_last() -> None:
+            if ready_file:
+                replace(Path(ready_file).absolute(), json.dumps(ready).encode(), PRIVATE_MODE)
+            if trouble:
+                session.say(f"the broker at {_host(ready)} answers now")
+
+        return _stay(session, stopping, parts, lambda: _answers(session, daemon), at_last)
 
 
 def _start(
@@ -112,27 +128,52 @@ def _lives(process: subprocess.Popen[Any] | None) -> Any:
     return lambda: process is None or process.poll() is None
 
 
-def _wait_until_ready(
-    session: Session, daemon: subprocess.Popen[Any], log: Path, stopping: threading.Event
-) -> None:
-    """Wait until the daemon has said through the broker that it is well."""
+def _wait_until_settled(
+    session: Session, daemon: subprocess.Popen[Any], log: Path, stopping: threading.Event, needs_broker: bool
+) -> str | None:
+    """Wait until the daemon has spoken through the broker; return why it cannot yet, when it may go without.
+
+    Raises: SettingsError when the daemon ends; BrokerUnavailable when it needs a broker and reaches none.
+    """
     until = time.monotonic() + READY_SECONDS
-    while not stopping.is_set():
+    while not stopping.is_set() and not _answers(session, daemon):
         if daemon.poll() is not None:
-            raise SettingsError(f"the daemon ended at once: {_tail(log)}", suggestion=f"See {log}.")
-        facts = session.view.daemon()
-        if facts.get("pid") == daemon.pid and (facts.get("health") or {}).get("sequence"):
-            return
-        if time.monotonic() > until:
-            raise BrokerUnavailable(
-                f"the daemon reached no broker within {READY_SECONDS:.0f} s", suggestion=f"See {log}."
+            said, *mend = _tail(log)
+            raise SettingsError(
+                f"the daemon ended at once: {said}", suggestion=" ".join([*mend, f"See {log}."])
             )
+        trouble = None if needs_broker else _broker_trouble(session, daemon)
+        if trouble is not None:
+            return trouble
+        if time.monotonic() > until:
+            late = f"the daemon reached no broker within {READY_SECONDS:.0f} s"
+            if not needs_broker:
+                return late
+            raise BrokerUnavailable(late, suggestion=f"See {log}.")
         stopping.wait(0.02)
+    return None
 
 
-def _tail(log: Path) -> str:
+def _answers(session: Session, daemon: subprocess.Popen[Any]) -> bool:
+    """Tell whether this daemon has reached its broker."""
+    facts = session.view.daemon()
+    return facts.get("pid") == daemon.pid and bool((facts.get("health") or {}).get("sequence"))
+
+
+def _broker_trouble(session: Session, daemon: subprocess.Popen[Any]) -> str | None:
+    """Return what this daemon says is wrong with its broker."""
+    if session.view.daemon().get("pid") != daemon.pid:
+        return None
+    found = (detail for name, _, _, _, detail, _ in session.view.conditions() if name.startswith("broker-"))
+    return next(found, None)
+
+
+def _tail(log: Path) -> list[str]:
+    """Return the last error in a log with what stands below it, else the last line."""
     lines = log.read_text(errors="replace").splitlines()
-    return lines[-1] if lines else "it said nothing"
+    errors = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+    last = [line.strip().removeprefix("error: ") for line in lines[errors[-1] if errors else -1 :]]
+    return last or ["it said nothing"]
 
 
 def _describe(session: Session, serving: private_broker.PrivateBroker) -> dict[str, Any]:
@@ -145,21 +186,53 @@ def _describe(session: Session, serving: private_broker.PrivateBroker) -> dict[s
     }
 
 
-def _tell(session: Session, ready: dict[str, Any], made: list[str], kind: str) -> None:
-    host = ready["mqtt_url"].rpartition("@")[2]
-    session.say(
-        f"config-daemon runs: data {ready['data']}{' (new)' if made else ''}, {kind} broker at {host}\n"
-        "what the demo worker (service stt-worker) does with each config appears below; Ctrl-C ends everything\n"
-        "try in a second terminal, in this folder:\n"
-        "  config-daemon set stt-worker vad_threshold=0.6\n"
-        "  config-daemon get stt-worker --source\n"
-        "  config-daemon watch"
-    )
+def _host(ready: dict[str, Any]) -> str:
+    """Return where the broker is, without anybody's password."""
+    return str(BrokerAddress.parse(ready["mqtt_url"]))
 
 
-def _stay(session: Session, stopping: threading.Event, parts: dict[str, Any]) -> int:
-    """Stay until asked to stop, or until a part ends by itself, which is an error."""
-    while not stopping.wait(0.25):
+def _tell(
+    session: Session,
+    ready: dict[str, Any],
+    made: list[str],
+    kind: str,
+    trouble: str | None,
+    with_worker: bool,
+) -> None:
+    data = f"data {ready['data']}{' (new)' if made else ''}"
+    here = session.folder == Path(".config-daemon").absolute()
+    option = "" if here else f" --data {session.folder}"
+    lines = [f"config-daemon runs: {data}, {kind} broker at {_host(ready)}"]
+    if trouble:
+        lines = [
+            f"config-daemon waits for its broker: {trouble}",
+            f"the daemon keeps trying, and publishes as soon as the broker answers; {data}",
+        ]
+    if with_worker:
+        lines.append("what the demo worker (service stt-worker) does with each config appears below")
+    lines += [
+        "Ctrl-C ends everything; try in a second terminal" + (", in this folder:" if here else ":"),
+        f"  config-daemon set stt-worker vad_threshold=0.6{option}",
+        f"  config-daemon get stt-worker --source{option}",
+        f"  config-daemon watch{option}",
+    ]
+    session.say("\n".join(lines))
+
+
+def _stay(
+    session: Session,
+    stopping: threading.Event,
+    parts: dict[str, Any],
+    answers: Callable[[], bool],
+    at_last: Callable[[], None],
+) -> int:
+    """Stay until asked to stop, or until a part ends by itself, which is an error; tell when the broker answers."""
+    awaited = True
+    while not stopping.is_set():
+        if awaited and answers():
+            awaited = False
+            at_last()
+        stopping.wait(0.25)
         gone = [name for name, lives in parts.items() if not lives()]
         if gone:
             session.say(f"{gone[0]} ended by itself; see the logs in {session.folder}")

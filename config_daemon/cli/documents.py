@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from config_daemon.cli.printing import quoted, visible
+from config_daemon.cli.words import flaw
 from config_daemon.errors import ErrorContext, InvalidConfig, UsageError
 from config_daemon.wire import values as portable
 
@@ -112,7 +113,7 @@ def contents_of(text: str, kind: str | None, file: str) -> list[Any]:
         if kind is None:
             return _yaml(text, file)
         raise _refusal(
-            file, f"is not JSON: {error}", "Mend the file, or say what it is with --format."
+            file, f"is not JSON{flaw(error)}", "Mend the file, or say what it is with --format."
         ) from error
 
 

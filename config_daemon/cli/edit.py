@@ -186,6 +186,11 @@ def _run_editor(path: Path) -> None:
     Raises: UsageError when there is none; ConfigDaemonError when it failed.
     """
     wanted = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    if not wanted and (sys.stdin is None or not sys.stdin.isatty()):
+        raise UsageError(
+            "there is no terminal to edit in",
+            suggestion="Run this at a terminal, set EDITOR to a program that needs none, or use set or apply.",
+        )
     try:
         argv = shlex.split(wanted) if wanted else [next(filter(shutil.which, _EDITORS), "vi")]
     except ValueError:

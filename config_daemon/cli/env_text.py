@@ -31,7 +31,7 @@ def env_lines(definition: Definition, values: Mapping[str, Any]) -> list[str]:
 
     Raises: InvalidConfig naming every value that no line can hold.
     """
-    from config_daemon.store.dotenv import quote
+    from config_daemon.store.dotenv_new import quote
 
     lines: list[str] = []
     back: dict[str, Any] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from config_daemon.cli.arguments import Key, service_argument, unknown_service
+from config_daemon.cli.arguments import Key, check_keys, service_argument, unknown_service
 from config_daemon.cli.session import Session, standard
 
 SHOWN = 100
@@ -35,7 +35,7 @@ def command(session: Session, service: str, key: str | None, since: str | None, 
     config-daemon history agent-worker media --limit 5 --json
     """
     from config_daemon.cli.moments import moment
-    from config_daemon.cli.printing import table
+    from config_daemon.cli.tables import table
     from config_daemon.errors import NotFound
 
     if key is not None and not _could_be_key(key):
@@ -47,6 +47,9 @@ def command(session: Session, service: str, key: str | None, since: str | None, 
     )
     if not changes and session.reports.row(service) is None and session.catalog.get(service) is None:
         raise unknown_service(session, service)
+    definition = session.catalog.get(service) if key is not None and since is None and not changes else None
+    if definition is not None and key is not None:
+        check_keys(definition, [key])
     more = bool(limit) and len(changes) > limit
     changes = changes[:limit] if limit else changes
     data = [

@@ -52,6 +52,7 @@ def _from_env(session: Session, file: str) -> list[Document]:
 
     from config_daemon.cli.documents import read_text
     from config_daemon.cli.env_text import documents_from
+    from config_daemon.cli.words import counted
     from config_daemon.errors import InvalidConfig, SettingsError
     from config_daemon.store import dotenv
 
@@ -62,7 +63,7 @@ def _from_env(session: Session, file: str) -> list[Document]:
         raise InvalidConfig(error.message, suggestion=error.suggestion, contexts=error.contexts) from error
     documents, passed_over = documents_from(env, session.catalog)
     if passed_over:
-        session.say(f"note: {len(passed_over)} settings of config-daemon itself in the file were passed over")
+        session.say(f"note: passed over {counted(len(passed_over), 'setting')} of config-daemon itself")
     if not documents:
         raise InvalidConfig(
             f"{env.path} sets no value of a service", suggestion="Names look like STT_WORKER__CHANNELS."

@@ -97,7 +97,7 @@ def _refuse_new_store(files: Files) -> None:
 def _write_keys(files: Files) -> None:
     from nacl.signing import SigningKey
 
-    from config_daemon.store.dotenv import write_new
+    from config_daemon.store.dotenv_new import write_new
     from config_daemon.store.keyfiles import new_key_text
     from config_daemon.wire.keys import public_key_pem, signing_key_pem
 

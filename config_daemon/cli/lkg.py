@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from config_daemon.cli.session import Session, standard
+from config_daemon.cli.words import counted
 from config_daemon.errors import NotFound
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def command() -> None:
     """Look at the last-known-good cache, which the daemon goes on with when the database cannot be read."""
 
 
-@command.command()
+@command.command(short_help="Show what the cache holds.")
 @click.argument("service", required=False)
 @standard
 @click.pass_obj
@@ -53,13 +54,13 @@ def show(session: Session, service: str | None) -> None:
     session.show(data, lambda: sealed.config.decode())
 
 
-@command.command()
+@command.command(short_help="Tell whether the cache can be trusted.")
 @standard
 @click.pass_obj
 def verify(session: Session) -> None:
     """Check the cache's HMAC and form: exit 0 when it can be trusted, 69 when not, 5 when there is none."""
     path, cached = _verified(session)
-    session.show(_facts(path, cached), lambda: f"good: {path}, {len(cached.sealed)} services")
+    session.show(_facts(path, cached), lambda: f"good: {path}, {counted(len(cached.sealed), 'service')}")
 
 
 def _verified(session: Session) -> tuple[Path, Cache]:

@@ -11,17 +11,19 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
 from config_daemon import __version__
-from config_daemon.cli.printing import SHOWN_CHARACTERS, prepare_streams, print_error, visible
+from config_daemon.cli.printing import prepare_streams, print_error, visible
 from config_daemon.cli.session import Session, standard
+from config_daemon.cli.words import meant
 from config_daemon.errors import ConfigDaemonError, UsageError
 
 INTERRUPTED = 130
+READER_GONE = 141  # what a shell says of a program that SIGPIPE ended, as of any other in a pipeline
 
 # command -> (module below config_daemon.cli, one line of help); imported only when called
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -52,8 +54,30 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+class _ReaderGone(Exception):
+    """A closed pipe, in a form that click does not make an exit 1 of."""
+
+
+@contextlib.contextmanager
+def _past_click() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _ReaderGone from error
+
+
 class Lazy(click.Group):
     """A group whose commands live in modules of their own."""
+
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        """Parse the command line; `--help` prints within."""
+        with _past_click():
+            return super().make_context(*args, **more)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _past_click():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order of the table."""
@@ -88,10 +112,8 @@ class Lazy(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Add a did-you-mean to an unknown command."""
         if args and args[0] not in COMMANDS and args[0][:1] != "-" and not ctx.resilient_parsing:
-            import difflib
-
-            near = difflib.get_close_matches(args[0][:SHOWN_CHARACTERS], COMMANDS, 1)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
+            near = meant(args[0], COMMANDS)
+            hint = f" Did you mean '{near}'?" if near else ""
             raise click.UsageError(f"No such command '{args[0]}'.{hint}", ctx)
         return super().resolve_command(ctx, args)
 
@@ -117,9 +139,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     prepare_streams()
     try:
         code = run(words)
-    except BrokenPipeError:  # whoever read our output has seen enough
-        code = ConfigDaemonError.exit_code
-    sys.exit(code if _all_printed() else code or ConfigDaemonError.exit_code)
+        code = code if _all_printed() else code or ConfigDaemonError.exit_code
+    except (_ReaderGone, BrokenPipeError):  # whoever read our output has seen enough
+        code = READER_GONE
+        _drop_output()
+    sys.exit(code)
 
 
 def run(words: list[str]) -> int:
@@ -157,16 +181,30 @@ def _tell_usage(error: click.ClickException, as_json: bool) -> int:
 
 
 def _all_printed() -> bool:
-    """Print what is buffered; what nobody takes is dropped, or Python would complain about it at its end."""
+    """Print what is buffered; False when it is not taken.
+
+    Raises: BrokenPipeError when its reader is gone.
+    """
     if sys.stdout is None:
         return True
     try:
         sys.stdout.flush()
         return True
+    except BrokenPipeError:
+        raise
     except (OSError, ValueError):
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return False
+
+
+def _drop_output() -> None:
+    """Drop what nobody takes, or Python would complain about it at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+            continue
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

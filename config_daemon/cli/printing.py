@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 import click
@@ -17,7 +17,6 @@ import click
 from config_daemon.errors import ConfigDaemonError, ErrorContext, VersionConflict
 
 SHOWN_CHARACTERS = 60
-_GAP = "  "
 
 
 def prepare_streams() -> None:
@@ -70,26 +69,6 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return rows below their headings, columns aligned; on a terminal a line is cut at its width."""
-    cells = [[visible("" if cell is None else str(cell)) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
-    lines = [_GAP.join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-             for row in (head, *cells)]  # fmt: skip
-    limit = _terminal_columns()
-    if limit:
-        lines = [line if len(line) <= limit else line[: limit - 1] + "…" for line in lines]
-    return "\n".join([painted(lines[0], bold=True), *lines[1:]])
-
-
-def _terminal_columns() -> int:
-    if sys.stdout is None or not sys.stdout.isatty():
-        return 0
-    import shutil
-
-    return shutil.get_terminal_size().columns
 
 
 def change_line(key: str, before: str | None, after: str | None) -> str:

@@ -9,6 +9,7 @@ import click
 
 from config_daemon.cli.arguments import Service, unknown_service
 from config_daemon.cli.session import Session, standard
+from config_daemon.cli.words import counted
 from config_daemon.errors import KeyUnavailable, StoreError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def command(session: Session, text: str, service: str | None, advanced: bool, ki
     config-daemon search "voice sure"
     config-daemon search "" --service router --advanced
     """
-    from config_daemon.cli.printing import table
+    from config_daemon.cli.tables import table
 
     if service is not None and session.catalog.get(service) is None:
         raise unknown_service(session, service)
@@ -67,9 +68,7 @@ def command(session: Session, text: str, service: str | None, advanced: bool, ki
         data, lambda: table(("service", "key", "type", "set to", "what it is"), rows) if rows else None
     )
     if hidden := len(found) - len(hits):
-        session.say(
-            f"{hidden} advanced {'key is' if hidden == 1 else 'keys are'} hidden: --advanced shows all"
-        )
+        session.say(f"{counted(hidden, 'advanced key is', 'advanced keys are')} hidden: --advanced shows all")
     elif not hits:
         session.say("nothing was found")
 

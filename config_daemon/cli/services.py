@@ -25,7 +25,7 @@ def command(session: Session, everything: bool) -> None:
     config-daemon services
     config-daemon services --all --json
     """
-    from config_daemon.cli.printing import table
+    from config_daemon.cli.tables import table
 
     data = list(_listed(session, everything))
     rows = [

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Declined", "Session", "print_error", "standard"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+DEV_LOG = "daemon.log"  # only `dev` has its daemon write a file; elsewhere systemd takes what it says
 
 
 class Declined(ConfigDaemonError):

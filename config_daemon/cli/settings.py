@@ -29,7 +29,7 @@ def show(session: Session) -> None:
     config-daemon settings show
     CONFIG_DAEMON_LOG_LEVEL=debug config-daemon settings show --json
     """
-    from config_daemon.cli.printing import table
+    from config_daemon.cli.tables import table
 
     data = described(session)
     rows = [

@@ -137,11 +137,7 @@ def _as_stored(session: Session, service: str) -> Shown:
     overrides = overrides_here(session, service)
     origins = sources(resolved.values, parse_stored(service, found.text), overrides)
     env = session.ground.env_file
-    places = (
-        {key: f"env ({env.path}:{o.line})" for key, o in overrides.items()}
-        if env
-        else {}
-    )
+    places = {key: f"env ({env.path}:{o.line})" for key, o in overrides.items()} if env else {}
     return Shown(
         service,
         found.version,

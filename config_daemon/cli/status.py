@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from config_daemon.cli.session import Session, standard
+from config_daemon.cli.session import DEV_LOG, Session, standard
+from config_daemon.cli.tables import table
 
 HEALTHY, DEGRADED, UNHEALTHY = 0, 7, 8
 
@@ -65,12 +67,25 @@ def _page(
             f"    {c['remedy']}",
         ]
     if services:
-        width = max(len(row["service"]) for row in services)
-        lines += [f"{'service':<{width}}  version  state", *(
-            f"{row['service']:<{width}}  {row['config_version']:>7}  {row['state']}" for row in services
-        )]  # fmt: skip
+        rows = [(row["service"], row["config_version"], row["state"]) for row in services]
+        lines.append(table(("service", "version", "state"), rows))
     elif alive:
         lines.append("no service has a config yet: `config-daemon set stt-worker vad_threshold=0.6`")
     if not alive:
-        lines.append(f"start it: `config-daemon run --data {session.folder}`")
+        lines.append(_beginning(session.folder))
     return "\n".join(lines)
+
+
+def _beginning(folder: Path) -> str:
+    """Return how a daemon is started on a folder as it is."""
+    if not folder.is_dir():
+        return (
+            f"there is no data folder {folder}; make it: `config-daemon init --data {folder}`,"
+            " or try everything out: `config-daemon dev`"
+        )
+    if (folder / DEV_LOG).exists():
+        return (
+            f"start everything again: `config-daemon dev --data {folder}`\n"
+            f"or only the daemon, with the broker at MQTT_URL: `config-daemon run --data {folder}`"
+        )
+    return f"start it: `config-daemon run --data {folder}`"

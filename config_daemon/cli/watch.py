@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import select
 import signal
+import stat
+import sys
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import click
 
+from config_daemon.cli.arguments import Service, unknown_service
 from config_daemon.cli.session import Session, standard
-from config_daemon.errors import RejectedUpdate, UsageError
+from config_daemon.errors import KeyUnavailable, RejectedUpdate, StoreError
 
 
 @click.command()
-@click.argument("service", required=False)
+@click.argument("service", required=False, type=Service())
 @click.option(
     "--broker", metavar="URL", help="Where to listen (else CONFIG_DAEMON_WATCH_URL, dev's reader, MQTT_URL)."
 )
@@ -26,11 +34,11 @@ def command(session: Session, service: str | None, broker: str | None) -> None:
     """
     import uuid
 
-    from config_daemon.wire.topics import Topics, is_service
+    from config_daemon.wire.topics import Topics
     from config_daemon.worker.client import Link, Subscriber
 
-    if service is not None and not is_service(service):
-        raise UsageError(f"{service!r} is no service name", suggestion="Names look like stt-worker.")
+    if service is not None:
+        _check(session, service)
     topics = Topics(session.ground.settings.topic_prefix)
     filters = [topics.config(service)] if service else [topics.every_config, topics.every_health]
     key = session.ground.keys.public_key()
@@ -44,8 +52,49 @@ def command(session: Session, service: str | None, broker: str | None) -> None:
     subscriber = Subscriber(link, filters, receive, note=session.say)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: subscriber.stop())
+    unread = threading.Event()
+
+    def leave() -> None:
+        unread.set()
+        subscriber.stop()
+
+    _once_unread(leave)
     session.say(f"watching {', '.join(filters)} at {link.address}")
     subscriber.run()
+    if unread.is_set():
+        raise BrokenPipeError
+
+
+def _check(session: Session, service: str) -> None:
+    """Refuse a service that nothing knows; where the store cannot be read, that is only said.
+
+    Raises: NotFound.
+    """
+    if session.catalog.get(service) is not None:
+        return
+    try:
+        known = session.reports.row(service) is not None
+    except (StoreError, KeyUnavailable) as error:
+        session.say(f"note: nothing here defines {service}, and the store cannot be read: {error.message}")
+        return
+    if not known:
+        raise unknown_service(session, service)
+
+
+def _once_unread(act: Callable[[], None]) -> None:
+    """Act once nobody reads stdout any more: the next message, at which writing fails, may be days away."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # a stdout that is no file, or none
+        number = sys.stdout.fileno()
+        if not stat.S_ISFIFO(os.fstat(number).st_mode):
+            return
+        pipe = select.poll()
+        pipe.register(number, 0)  # no event is asked for: errors come all the same
+
+        def wait() -> None:
+            pipe.poll()
+            act()
+
+        threading.Thread(target=wait, name="stdout-watch", daemon=True).start()
 
 
 def judged(topic: str, raw: bytes, topics: Any, key: Any) -> dict[str, Any]:

@@ -20,7 +20,10 @@ class Knob(Protocol):
 
 
 class Definition(Protocol):
-    """What resolution needs of a service's definition; the catalog's definitions are such."""
+    """What resolution needs of a service's definition; the catalog's definitions are such.
+
+    `check` finds everything that keeps a config from being published, also what parsers disagree about.
+    """
 
     @property
     def fields(self) -> Mapping[str, Knob]: ...  # noqa: D102

@@ -47,7 +47,7 @@ CONDITIONS: dict[str, Kind] = {
     "incomplete": Kind("warning", False, "Set the missing values."),
     "definition-missing": Kind("warning", False, "Put the service's schema file back, or delete the service."),
     "schema-file-invalid": Kind("warning", False, "Mend the schema file; its last good form stays in force."),
-    "env-invalid": Kind("warning", False, "Mend the line of .env; the values read before stay in force."),
+    "env-invalid": Kind("warning", False, "Mend .env as the detail says; the values read before stay in force."),
     "env-missing": Kind("critical", False, "Put .env back; the services it gave values to are not published."),
     "env-unknown": Kind("warning", False, "Mend or remove the line of .env; it gives no service a value."),
     "orphan-retained": Kind("info", False, "Nothing: it is left alone; clear the topic by hand if nobody needs it."),

@@ -15,7 +15,6 @@ from typing import Any
 from config_daemon.core.definition import Definition, Override, Resolved, Source, Verdict
 from config_daemon.core.paths import copied, leaves, put, remove
 from config_daemon.errors import ErrorContext, InvalidConfig
-from config_daemon.wire import values as portable
 
 
 def resolve(
@@ -39,8 +38,7 @@ def resolve(
             errors.extend(told)
     effective = definition.effective(values)
     known = {error.failed_field for error in errors}
-    found = definition.check(effective) or portable.problems(effective)
-    errors.extend(error for error in found if error.failed_field not in known)
+    errors.extend(error for error in definition.check(effective) if error.failed_field not in known)
     return Resolved(_verdict(errors), effective, tuple(errors), withheld)
 
 

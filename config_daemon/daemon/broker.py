@@ -24,7 +24,7 @@ from config_daemon.daemon.inbox import Sockets
 from config_daemon.daemon.link import Acked, Answered, Fact, Link
 from config_daemon.daemon.traffic import Traffic
 
-CONNACK_SECONDS, PUBACK_SECONDS = 5.0, 10.0
+CONNACK_SECONDS = 5.0
 _HEADER_BYTES = 16  # fixed header, topic length, packet identifier, properties
 _WHY = {0x95: "too-large", 0x97: "quota"}
 Dial = Callable[[tuple[str, bytes]], None]
@@ -80,7 +80,7 @@ class Broker:
                 self._lose("broker-down: the connection broke")
             elif not self.connected and now - self._since > CONNACK_SECONDS:
                 self._lose("broker-down: the broker accepts connections but does not answer")
-            elif self._traffic.oldest_seconds(now) > PUBACK_SECONDS:
+            elif self._traffic.is_overdue(now):
                 self._lose("broker-down: the broker stopped confirming messages")
         events, self._events = self._events, []
         return events
@@ -104,7 +104,7 @@ class Broker:
             # paho would disconnect and send it again for ever
             self._events.append(Refused(topic, number, "too-large", 0x95))
             return
-        self._traffic.sent(self._link.publish(topic, raw), topic, number, now)
+        self._traffic.sent(self._link.publish(topic, raw), topic, number, now, len(raw))
 
     def subscribe(self, topics: list[str], foreign_only: bool = False, retained: bool | None = None) -> int:
         """Subscribe at QoS 1; retained messages come too unless `foreign_only`; return the request's number.

@@ -91,6 +91,10 @@ def explain(error: Exception, address: BrokerAddress) -> str:
         return f"broker-tls: no TLS with {address}: {error.reason or error}"
     if isinstance(error, ConnectionRefusedError):
         return f"broker-down: nothing listens at {address}"
+    if address.secure and isinstance(error, ConnectionError):
+        return (
+            f"broker-tls: {address} ended the connection during the TLS handshake; does it speak TLS there?"
+        )
     return f"broker-down: {address}: {error}"
 
 

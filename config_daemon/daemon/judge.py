@@ -106,7 +106,9 @@ class Judge:
             self._hold_back(row.service, row.version, "too-large", detail, resolved, stored)
             return
         self._want(row.service, config, row.version)
-        self._tell(row.service, row.version, resolved, self._progress(row.service), stored=stored)
+        self._tell(
+            row.service, row.version, resolved, self._progress(row.service), stored=stored, config=config
+        )
 
     def _want(self, service: str, config: bytes, version: int, deleted: bool = False) -> None:
         digest = hashlib.sha256(config).digest()
@@ -167,7 +169,7 @@ class Judge:
 
     def _tell(
         self, service: str, version: int, resolved: Resolved, state: str, detail: str = "",
-        stored: Mapping[str, Any] = MappingProxyType({}),
+        stored: Mapping[str, Any] = MappingProxyType({}), config: bytes | None = None,
     ) -> None:  # fmt: skip
         entry, since = self._plan.services.get(service), self._now_text()
         sealed, overrides = entry.sealed if entry else None, self.overrides.get(service, {})
@@ -177,7 +179,7 @@ class Judge:
             return ServiceStatus(
                 service=service,
                 config_version=version,
-                effective_json=_text(resolved.values),
+                effective_json=_text(resolved.values) if config is None else config.decode(),
                 sources_json=_text(sources(resolved.values, stored, overrides)),
                 generation=sealed.fingerprint.generation if sealed else 0,
                 sequence=sealed.sequence if sealed else 0,

@@ -1,8 +1,8 @@
 """Keep the last-known-good cache behind the broker, without holding anybody up.
 
-Laws: only confirmed messages go in; it is gathered in slices while nothing waits to be published; the
-HMAC, the sync and the rename happen in a short thread that ends in one `inbox.put`; writing takes at
-most a small share of the time, however large the cache.
+Laws: only confirmed messages go in; it is written in slices while nothing waits to be published, and never
+built in memory; the HMAC, the sync and the rename happen in a short thread that ends in one `inbox.put`;
+writing takes at most a small share of the time, however large the cache.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Protocol
 
 from config_daemon.core.plan import Plan
 from config_daemon.daemon.events import CacheWritten
-from config_daemon.store.cache import Head, assemble, entry_bytes, write
+from config_daemon.store.cache import Draft, Head
 
 SLICE = 200
 AGAIN_SECONDS = 10.0  # after a failure
@@ -49,41 +49,40 @@ class CacheKeeper:
         self._path, self._key, self._plan, self._put, self._start = path, hmac_key, plan, put, start
         self.valid = valid
         self._stale = not valid
-        self._head: Head | None = None
-        self._todo: list[str] = []
-        self._entries: dict[str, tuple[bytes, bytes]] = {}
+        self._draft: Draft | None = None
+        self._work: Work | None = None
         self._writing = False
         self._began = 0.0
         self._not_before = 0.0
-
-    @property
-    def gathering(self) -> bool:
-        """Tell whether a slice is waiting to be gathered."""
-        return self._head is not None
 
     def touch(self) -> None:
         """Note that something confirmed has changed."""
         self._stale = True
 
     def step(self, head: Callable[[], Head | None], now: float) -> None:
-        """Gather one slice, or begin, or hand over to the thread; call it while nothing is to be sent."""
-        if self._writing or not (self._stale or self.gathering):
+        """Begin, write one slice, or hand over to the thread; call it while nothing is to be sent."""
+        if self._writing or self.next_due(now) > 0:
             return
-        if not self.gathering:
-            if now < self._not_before:
-                return
-            self._head = head()
-            if self._head is None:
-                self._not_before = now + AGAIN_SECONDS
-                return
-            self._todo, self._entries, self._stale, self._began = list(self._plan.services), {}, False, now
-        some, self._todo = self._todo[:SLICE], self._todo[SLICE:]
-        for service in some:
-            entry = self._plan.services.get(service)
-            if entry is not None and entry.sealed is not None and entry.confirmed:
-                self._entries[service] = entry_bytes(service, entry.sealed)
-        if not self._todo:
-            self._hand_over()
+        try:
+            if self._draft is None:
+                self._begin(head(), now)
+            elif not self._draft.write(SLICE):
+                self._hand_over(self._draft)
+        except OSError as error:
+            self._give_up(error)
+
+    def _begin(self, head: Head | None, now: float) -> None:
+        self._began = now
+        if head is None:
+            self._not_before = now + AGAIN_SECONDS
+            return
+        self._stale = False
+        confirmed = {
+            service: entry.sealed
+            for service, entry in self._plan.services.items()
+            if entry.sealed is not None and entry.confirmed
+        }
+        self._draft = Draft(self._path, head, confirmed)
 
     def written(self, event: CacheWritten, now: float) -> None:
         """Take the thread's outcome."""
@@ -95,7 +94,7 @@ class CacheKeeper:
 
     def wait(self, seconds: float) -> None:
         """Wait until a write that is under way has ended, for the daemon's own end."""
-        if self._writing:
+        if self._work is not None:
             self._work.join(seconds)
 
     def finish(self, head: Callable[[], Head | None], now: float, seconds: float) -> None:
@@ -103,27 +102,32 @@ class CacheKeeper:
         self.wait(seconds)
         self._writing, self._not_before = False, now
         self.step(head, now)
-        while self.gathering:
+        while self._draft is not None:
             self.step(head, now)
         self.wait(seconds)
 
     def next_due(self, now: float) -> float:
         """Return in how many seconds there is something to do."""
-        if self._writing or not (self._stale or self.gathering):
+        if self._writing or not (self._stale or self._draft):
             return 60.0
-        return 0.0 if self.gathering else max(0.0, self._not_before - now)
+        return 0.0 if self._draft else max(0.0, self._not_before - now)
 
-    def _hand_over(self) -> None:
-        head, entries = self._head, self._entries
-        assert head is not None
-        self._head, self._entries, self._writing = None, {}, True
+    def _hand_over(self, draft: Draft) -> None:
+        self._draft, self._writing = None, True
 
         def work() -> None:
             try:
-                write(self._path, assemble(head, entries, self._key))
+                draft.put_in_place(self._key)
             except OSError as error:
+                draft.discard()
                 self._put(CacheWritten(error.strerror or str(error)))
             else:
                 self._put(CacheWritten(None))
 
         self._work = self._start(work)
+
+    def _give_up(self, error: OSError) -> None:
+        if self._draft is not None:
+            self._draft.discard()
+        self._draft, self._writing = None, True  # until the loop has heard of it
+        self._put(CacheWritten(error.strerror or str(error)))

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -50,7 +50,7 @@ from config_daemon.store.status import StatusBoard
 from config_daemon.wire.messages import timestamp
 from config_daemon.wire.topics import Topics
 
-WATCHDOG_SECONDS = 5.0
+WATCHDOG_SECONDS, LOCK_SECONDS = 5.0, 0.2
 SWITCH_SECONDS = 0.0005  # for how long another thread may keep the loop waiting
 
 
@@ -65,18 +65,19 @@ def run(folder: Path, environ: Mapping[str, str], flags: Mapping[str, str]) -> i
     sys.setswitchinterval(SWITCH_SECONDS)
     lock = _take_lock(ground.files)
     try:
-        return _run(ground, environ)
+        return _run(ground, environ, lock)
     finally:
         os.close(lock)
 
 
-def _run(ground: Ground, environ: Mapping[str, str]) -> int:
+def _run(ground: Ground, environ: Mapping[str, str], lock: int) -> int:
     log = logs.logger("daemon")
     watch, notifier = Watch(), Notifier(environ)
     inbox = Inbox(watch)
     board = StatusBoard(ground.files.status)
     reader = SqliteReader(ground.files.database, ground.keys.row_sealer())
-    daemon, findings, signer = _build(ground, inbox, board, reader, log, notifier)
+    pulse = _Pulse(notifier, lock, ground.files.daemon_lock)
+    daemon, findings, signer = _build(ground, inbox, board, reader, log, pulse)
     _wire_signals(inbox)
     trouble = watch.start(_folders(ground))
     if trouble:
@@ -105,7 +106,7 @@ def _build(
     board: StatusBoard,
     reader: SqliteReader,
     log: logs.Logger,
-    notifier: Notifier,
+    alive: Callable[[], None],
 ) -> tuple[Daemon, Findings, Signer]:
     settings, files = ground.settings, ground.files
     signer, (hmac_id, hmac_key) = ground.keys.signer(), ground.keys.hmac_key()
@@ -167,7 +168,7 @@ def _build(
     parts = Parts(
         inbox=inbox, broker=broker, surroundings=surroundings, judge=judge, sight=sight, plan=plan, mirror=mirror,
         sealer=sealer, keeper=keeper, requests=requests, reporter=reporter, findings=findings, topics=topics,
-        log=log, poll_seconds=settings.poll_seconds, alive=_Pulse(notifier),
+        log=log, poll_seconds=settings.poll_seconds, alive=alive,
     )  # fmt: skip
     return Daemon(parts), findings, signer
 
@@ -220,13 +221,23 @@ def _folders(ground: Ground) -> dict[Path, dict[str, str]]:
 
 @dataclass(slots=True)
 class _Pulse:
-    """Feeds systemd's watchdog from the tick, and not more often than it needs."""
+    """Feeds systemd's watchdog from the tick, and not more often than it needs, while the lock is still ours."""
 
     notifier: Notifier
+    lock: int
+    lock_file: Path
+    looked_at: float = 0.0
     sent_at: float = 0.0
 
     def __call__(self) -> None:
         now = time.monotonic()
+        if now - self.looked_at >= LOCK_SECONDS:
+            self.looked_at = now
+            if not locks.is_at(self.lock, self.lock_file):
+                raise StoreUnavailable(  # ends at once and writes nothing more: another one may run already
+                    f"{self.lock_file} was removed or replaced while this daemon ran",
+                    suggestion="Start one daemon again, and leave its lock alone.",
+                )
         if now - self.sent_at >= WATCHDOG_SECONDS:
             self.notifier.send("WATCHDOG=1")
             self.sent_at = now

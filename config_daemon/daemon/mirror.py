@@ -83,6 +83,7 @@ class Mirror:
         self._backoff: dict[str, tuple[float, float]] = {}
         self._touched: dict[str, None] = {}
         self._missed: set[str] = set()
+        self._unexplained: set[str] = set()  # the broker holds newer seals of ours than we know
         self._again_at = self._everything_at = NEVER
         self._scanned = self._adopting = self._held = self._store_seen = False
         self.ready = False
@@ -146,6 +147,7 @@ class Mirror:
         While the rows are not known an own message cannot be explained: it waits.
         """
         self._forget_quiet(now)
+        self._unexplained.clear()
         arrived, self._arrived = self._arrived, {}
         anew = []
         for service, seen in arrived.items():
@@ -157,6 +159,8 @@ class Mirror:
             own = self._own(seen.raw, service)
             if own is not None and not rows_known:
                 self._arrived.setdefault(service, seen)
+                if entry is not None and entry.sealed is not None and own.sequence > entry.sealed.sequence:
+                    self._unexplained.add(service)
             elif self._explain(service, seen, own, now):
                 anew.append(service)
         return anew
@@ -171,7 +175,9 @@ class Mirror:
         self._backoff[service] = (now + BACKOFF_LAST_SECONDS, BACKOFF_LAST_SECONDS)
 
     def may_send(self, service: str, now: float) -> bool:
-        """Tell whether sending to a service's topic is not backed off just now."""
+        """Tell whether sending the last seal again is not backed off just now, and puts nothing older back."""
+        if service in self._unexplained:
+            return False
         return not self._backoff or now >= self._backoff.get(service, (0.0, 0.0))[0]
 
     def adopted(self) -> None:

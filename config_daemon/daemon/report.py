@@ -62,7 +62,7 @@ class Reporter:
         self._session = str(uuid.uuid4())
         self._refused: set[str] = set()
         self._said: tuple[Any, ...] = ()
-        self._counted: tuple[int, bool] = (0, True)
+        self._counted = (0, False, False)
         self._caught_up_at = float("-inf")
         self._sent_at = self._flushed_at = float("-inf")
 
@@ -160,13 +160,14 @@ class Reporter:
         facts = self.facts()
         said = (facts._replace(services=0, behind=0), self._session, self._findings.revision)
         self._caught_up_at = now if facts.behind == 0 else self._caught_up_at
-        # being behind for a moment is everyday life, and no reason for a message
-        counted = (facts.services, now - self._caught_up_at < COUNTS_SECONDS)
+        # being behind for a moment is everyday life and no reason for a message, unless one has told of it
+        is_late = now - self._caught_up_at >= COUNTS_SECONDS
+        counted = (facts.services, is_late, self._counted[2] and facts.behind > 0)
         recounted = counted != self._counted and now - self._sent_at >= COUNTS_SECONDS
         if said != self._said:
             self._tell_board(facts)
         if said != self._said or recounted or now - self._sent_at >= self._seconds:
-            self._publish(facts, said, counted, now)
+            self._publish(facts, said, now, is_late)
         if self._board.pending and (
             now - self._flushed_at >= BOARD_SECONDS or self._board.pending > BOARD_ROWS
         ):
@@ -196,7 +197,7 @@ class Reporter:
         due = self._sent_at + self._seconds - now if self._broker.connected else self._seconds
         return min(due, BOARD_SECONDS) if self._board.pending else max(due, 0.05)
 
-    def _publish(self, facts: Facts, said: tuple[Any, ...], counted: tuple[int, bool], now: float) -> None:
+    def _publish(self, facts: Facts, said: tuple[Any, ...], now: float, is_late: bool) -> None:
         if not self._broker.connected:
             if said != self._said:
                 self._said = said
@@ -208,7 +209,8 @@ class Reporter:
         if health is None:
             return
         self._broker.send(self.topic, self._sealer.health(health), health.sequence, now)
-        self._said, self._counted, self._sent_at = said, counted, now
+        self._said, self._sent_at = said, now
+        self._counted = (facts.services, is_late, facts.behind > 0)
         self._board.daemon(
             generation=health.generation, sequence=health.sequence, written_at=health.issued_at,
             health=health.model_dump(mode="json"),

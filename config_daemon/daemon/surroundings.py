@@ -2,7 +2,8 @@
 
 Laws: a change of `.env` counts when two looks agree; what cannot be read changes nothing; a `.env` that
 is gone at start although it gave values before stops the services that it gave them to, because their
-real values are missing and the database's are not a substitute.
+real values are missing and the database's are not a substitute; one that lost the daemon's own keys while
+it runs is torn, and refused.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from config_daemon.catalog.definition import env_name
 from config_daemon.core.definition import Override
 from config_daemon.core.health import Findings
 from config_daemon.errors import ErrorContext, SettingsError
-from config_daemon.store.dotenv import EnvFile, TwoLooks
+from config_daemon.settings import SECRET_NAMES
+from config_daemon.store.dotenv import EnvFile
+from config_daemon.store.dotenv_looks import TwoLooks
 from config_daemon.store.files import READABLE_MODE, replace_durably
 from config_daemon.store.overrides import overrides_of
 from config_daemon.store.status import StatusBoard
@@ -41,7 +44,7 @@ class Surroundings:
     ) -> None:
         self._path, self._catalog, self._findings, self._board = path, catalog, findings, board
         self._touched_before, self._now_text, self._keep_touched = touched_before, now_text, keep_touched
-        self._looks = TwoLooks(path, lambda name: name in catalog.env_names(), self._lacks)
+        self._looks = TwoLooks(path, lambda name: name in catalog.env_names(), self._lacks, SECRET_NAMES)
         self._schemas_at = 0.0
         self._refused: tuple[ErrorContext, ...] = ()
         self.overrides: Overrides = {}

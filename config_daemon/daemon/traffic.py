@@ -8,6 +8,7 @@ from __future__ import annotations
 
 WINDOW = 200
 PACE_SECONDS = 0.05
+PUBACK_SECONDS, SLOWEST_BYTES_PER_SECOND = 10.0, 4096.0
 LONG_SECONDS = 60.0
 
 
@@ -15,7 +16,8 @@ class Traffic:
     """The messages of one connection that wait for their PUBACK, and the topics that were sent to just now."""
 
     def __init__(self) -> None:
-        self._in_flight: dict[int, tuple[str, int, float]] = {}
+        self._in_flight: dict[int, tuple[str, int, float, int]] = {}
+        self._bytes = 0
         self._busy: set[str] = set()
         self._recent: dict[str, float] = {}
 
@@ -43,19 +45,24 @@ class Traffic:
         oldest = next(iter(self._recent.values()), None)
         return LONG_SECONDS if oldest is None else max(0.0, oldest + PACE_SECONDS - now)
 
-    def oldest_seconds(self, now: float) -> float:
-        """Return for how long the oldest message has waited."""
-        return now - next(iter(self._in_flight.values()))[2] if self._in_flight else 0.0
+    def is_overdue(self, now: float) -> bool:
+        """Tell whether the oldest message waits for longer than even a slow line explains."""
+        oldest = next(iter(self._in_flight.values()), None)
+        return (
+            oldest is not None and now - oldest[2] > PUBACK_SECONDS + self._bytes / SLOWEST_BYTES_PER_SECOND
+        )
 
-    def sent(self, request: int, topic: str, number: int, now: float) -> None:
+    def sent(self, request: int, topic: str, number: int, now: float, size_bytes: int) -> None:
         """Note that a message left; `request` is how its PUBACK will call it."""
-        self._in_flight[request] = (topic, number, now)
+        self._in_flight[request] = (topic, number, now, size_bytes)
+        self._bytes += size_bytes
         self._busy.add(topic)
         self._recent.pop(topic, None)  # the order of insertion is the order of time
         self._recent[topic] = now
 
     def acked(self, request: int) -> tuple[str, int]:
         """Note a PUBACK; return the topic and number that it is for."""
-        topic, number, _ = self._in_flight.pop(request, ("", 0, 0.0))
+        topic, number, _, size_bytes = self._in_flight.pop(request, ("", 0, 0.0, 0))
+        self._bytes -= size_bytes
         self._busy.discard(topic)
         return topic, number

@@ -15,9 +15,7 @@ from pathlib import Path
 from inotify_simple import INotify, flags
 
 # without the events of opening and reading: everybody who merely looks would wake the loop
-_CHANGES = (
-    flags.MODIFY | flags.CLOSE_WRITE | flags.CREATE | flags.DELETE | flags.MOVED_FROM | flags.MOVED_TO
-)
+_CHANGES = flags.MODIFY | flags.CLOSE_WRITE | flags.CREATE | flags.DELETE | flags.MOVED_FROM | flags.MOVED_TO
 
 
 class Watch:

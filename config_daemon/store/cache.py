@@ -8,22 +8,27 @@ Source: seed 004 `LKGCache`; docs/protocol.md for the tail.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from config_daemon import failpoints
 from config_daemon.core.sealed import Fingerprint, Sealed
 from config_daemon.errors import CacheError, RejectedUpdate
-from config_daemon.store.files import read_capped, sync_folder, write_beside
+from config_daemon.store.files import create_beside, read_capped, sync_folder
 from config_daemon.store.ports import Place
-from config_daemon.wire.mac import seal_hmac, unseal_hmac
+from config_daemon.wire.mac import tail_hmac, unseal_hmac
 from config_daemon.wire.sealing import canonical
 
 LKG = "lkg"
 MAX_BYTES = 1 << 30
+CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,37 +73,75 @@ def load(path: Path, hmac_keys: Iterable[bytes]) -> Cache | None:
         raise CacheError(f"{path} cannot be trusted: {reason}") from error
 
 
-def entry_bytes(service: str, sealed: Sealed) -> tuple[bytes, bytes]:
-    """Return a service's two members: in `payload` its config, in `sealed` its message."""
-    name = canonical(service)
-    return name + b":" + sealed.config, name + b":" + canonical(sealed.raw.decode("utf-8"))
+class Draft:
+    """A cache on its way: its body goes into a file beside the one it will replace, a slice at a time."""
+
+    def __init__(self, path: Path, head: Head, sealed: Mapping[str, Sealed]) -> None:
+        """Begin; `sealed` must not change any more. Raises: OSError."""
+        self._path = path
+        self._beside, self._stream = create_beside(path)
+        self._pieces = _pieces(head, sealed)
+
+    def write(self, count: int) -> bool:
+        """Write the next pieces, about one for each half of a service; False when nothing is left.
+
+        Raises: OSError.
+        """
+        some = list(islice(self._pieces, count))
+        self._stream.write(b"".join(some))
+        return len(some) == count
+
+    def put_in_place(self, hmac_key: bytes) -> None:
+        """Seal what was written, put it in place durably, and keep the cache before as `.1`.
+
+        Raises: OSError; the old cache is then still in place, under its name or as `.1`.
+        """
+        with self._stream as stream:
+            body_bytes = stream.tell()
+            stream.seek(0)
+            tail = tail_hmac(iter(partial(stream.read, CHUNK_BYTES), b""), body_bytes, LKG, hmac_key)
+            stream.write(tail)
+            stream.flush()
+            os.fsync(stream.fileno())
+        failpoints.reached("before_lkg_rename")
+        previous = self._path.with_name(f"{self._path.name}.1")
+        if self._path.exists():
+            # a hard link first: at no moment is there no cache under its own name
+            previous.unlink(missing_ok=True)
+            previous.hardlink_to(self._path)
+        self._beside.replace(self._path)
+        sync_folder(self._path.parent)
+        failpoints.reached("after_lkg")
+
+    def discard(self) -> None:
+        """Give up, and leave nothing behind."""
+        with contextlib.suppress(OSError):
+            self._stream.close()
+        with contextlib.suppress(OSError):
+            self._beside.unlink(missing_ok=True)
 
 
-def assemble(head: Head, entries: Mapping[str, tuple[bytes, bytes]], hmac_key: bytes) -> bytes:
-    """Return the file's bytes; members are in sorted order, as in every body of ours."""
-    names = sorted(entries)
-    members: dict[str, bytes] = {name: canonical(getattr(head, name)) for name in Head.__slots__}
-    members["payload"] = b"{" + b",".join(entries[name][0] for name in names) + b"}"
-    members["sealed"] = b"{" + b",".join(entries[name][1] for name in names) + b"}"
-    body = b"{" + b",".join(b'"%s":%s' % (name.encode(), members[name]) for name in sorted(members)) + b"}"
-    return seal_hmac(body, LKG, hmac_key)
+def _pieces(head: Head, sealed: Mapping[str, Sealed]) -> Iterator[bytes]:
+    """Yield the body without its closing brace; members are in sorted order, as in every body of ours."""
+    entries = sorted(sealed.items())
+    begin = b"{"
+    for member in sorted([*Head.__slots__, "payload", "sealed"]):
+        yield b'%s"%s":' % (begin, member.encode())
+        begin = b","
+        if member == "payload":
+            yield from _object((name, each.config) for name, each in entries)
+        elif member == "sealed":
+            yield from _object((name, canonical(each.raw.decode("utf-8"))) for name, each in entries)
+        else:
+            yield canonical(getattr(head, member))
 
 
-def write(path: Path, content: bytes) -> None:
-    """Put the cache in place durably and keep the one before as `.1`.
-
-    Raises: OSError; the old cache is then still in place, under its name or as `.1`.
-    """
-    beside = write_beside(path, content)
-    failpoints.reached("before_lkg_rename")
-    previous = path.with_name(f"{path.name}.1")
-    if path.exists():
-        # a hard link first: at no moment is there no cache under its own name
-        previous.unlink(missing_ok=True)
-        previous.hardlink_to(path)
-    beside.replace(path)
-    sync_folder(path.parent)
-    failpoints.reached("after_lkg")
+def _object(members: Iterable[tuple[str, bytes]]) -> Iterator[bytes]:
+    begin = b"{"
+    for name, value in members:
+        yield begin + canonical(name) + b":" + value
+        begin = b","
+    yield b"}" if begin == b"," else b"{}"
 
 
 def set_aside(path: Path, folder: Path, stamp: str) -> Path:

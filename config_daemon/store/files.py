@@ -12,6 +12,7 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 FOLDER_MODE = 0o2770
 SHARED_MODE = 0o660
@@ -81,27 +82,40 @@ class Files:
         return self.folder / "quarantine"
 
 
-def write_beside(path: Path, content: bytes, mode: int = PRIVATE_MODE, *, durable: bool = True) -> Path:
-    """Write (and sync) `content` into a new temporary file beside `path`; return the file's path.
+def create_beside(path: Path, mode: int = PRIVATE_MODE) -> tuple[Path, BinaryIO]:
+    """Create a new temporary file beside `path`; return its path, and the file to write and read back.
 
     Raises: OSError.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     with contextlib.suppress(FileNotFoundError):
         beside.unlink()
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
         os.fchmod(descriptor, mode)  # whatever the umask takes away
-        with os.fdopen(descriptor, "wb", closefd=False) as stream:
+    except OSError:
+        os.close(descriptor)
+        beside.unlink()
+        raise
+    return beside, os.fdopen(descriptor, "w+b")
+
+
+def write_beside(path: Path, content: bytes, mode: int = PRIVATE_MODE, *, durable: bool = True) -> Path:
+    """Write (and sync) `content` into a new temporary file beside `path`; return the file's path.
+
+    Raises: OSError.
+    """
+    beside, stream = create_beside(path, mode)
+    try:
+        with stream:
             stream.write(content)
-        if durable:
-            os.fsync(descriptor)
+            stream.flush()
+            if durable:
+                os.fsync(stream.fileno())
     except OSError:
         with contextlib.suppress(OSError):
             beside.unlink()
         raise
-    finally:
-        os.close(descriptor)
     return beside
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from config_daemon.errors import KeyUnavailable
-from config_daemon.store.dotenv import EnvFile, check_private
+from config_daemon.store.dotenv import EnvFile
+from config_daemon.store.privacy import check_private
 
 if TYPE_CHECKING:  # libsodium takes 10 ms to import: only when a key is asked for
     from nacl.signing import SigningKey, VerifyKey

@@ -40,6 +40,16 @@ def release(descriptor: int) -> None:
     os.close(descriptor)
 
 
+def is_at(descriptor: int, path: Path) -> bool:
+    """Tell whether a lock that `take` returned is still the one that others find at its path."""
+    held = os.fstat(descriptor)
+    try:
+        found = os.stat(path, follow_symlinks=False)  # noqa: PTH116 - asked all the time
+    except OSError:
+        return False
+    return (held.st_dev, held.st_ino) == (found.st_dev, found.st_ino)
+
+
 def is_held(path: Path) -> bool:
     """Tell whether some process holds the lock exclusively."""
     try:

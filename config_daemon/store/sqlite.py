@@ -291,7 +291,9 @@ def _since(connection: apsw.Connection, since: Place) -> Changes | None:
 def _all(connection: apsw.Connection) -> Changes | None:
     with _snapshot(connection):
         newest = _newest(connection)
-        found = rows(connection, "SELECT service FROM service_configs UNION SELECT service FROM deleted_services")
+        found = rows(
+            connection, "SELECT service FROM service_configs UNION SELECT service FROM deleted_services"
+        )
     return None if newest is None else Changes(_names(service for (service,) in found), newest)
 
 

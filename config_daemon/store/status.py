@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -166,12 +168,8 @@ class StatusBoard:
     def _write(self) -> bool:
         connection = self._open()
         with connection:
-            for statement, bindings in self._pending:
-                row = bindings() if callable(bindings) else bindings
-                try:
-                    connection.execute(statement, row)
-                except UnicodeEncodeError:  # the name of a file may hold bytes that are no text
-                    connection.execute(statement, tuple(map(_as_text, row)))
+            for statement, some in groupby(self._pending, key=itemgetter(0)):
+                connection.executemany(statement, (_row(bindings) for _, bindings in some))
         self._pending.clear()
         lost, self._lost = self._lost, False
         return lost
@@ -195,8 +193,16 @@ class StatusBoard:
         return self._connection
 
 
+def _row(bindings: _Bindings) -> tuple[Any, ...]:
+    row = bindings() if callable(bindings) else bindings
+    return tuple(map(_as_text, row))
+
+
 def _as_text(value: Any) -> Any:
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+    """Return a value as it can be stored: the name of a file may hold bytes that are no text."""
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-8", "backslashreplace").decode()
+    return value
 
 
 class StatusView:

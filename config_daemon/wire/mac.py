@@ -10,16 +10,22 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable
+from itertools import chain
 
 from config_daemon.errors import RejectedUpdate
-from config_daemon.wire.sealing import cut_tail, media_type, pae, with_tail
+from config_daemon.wire.sealing import cut_tail, media_type, pae_head, with_tail
 
 MAC_BYTES = 32
 
 
 def seal_hmac(body: bytes, body_type: str, key: bytes) -> bytes:
     """Append an HMAC-SHA256 to a JSON object's bytes."""
-    return with_tail(body, hmac.digest(key, pae(media_type(body_type), body), hashlib.sha256))
+    return body[:-1] + tail_hmac((body[:-1],), len(body) - 1, body_type, key)
+
+
+def tail_hmac(chunks: Iterable[bytes], chunks_bytes: int, body_type: str, key: bytes) -> bytes:
+    """Return what ends an object of which all but the closing brace was written, in chunks."""
+    return with_tail(b"}", _mac(chain(chunks, (b"}",)), chunks_bytes + 1, body_type, key))
 
 
 def unseal_hmac(raw: bytes, body_type: str, keys: Iterable[bytes]) -> bytes:
@@ -28,8 +34,14 @@ def unseal_hmac(raw: bytes, body_type: str, keys: Iterable[bytes]) -> bytes:
     Raises: RejectedUpdate `bad-tail`, `bad-signature`.
     """
     body, signature = cut_tail(raw, MAC_BYTES)
-    message = pae(media_type(body_type), body)
     for key in keys:
-        if hmac.compare_digest(hmac.digest(key, message, hashlib.sha256), signature):
+        if hmac.compare_digest(_mac((body,), len(body), body_type, key), signature):
             return body
     raise RejectedUpdate("bad-signature", 3, "no key of ours made this HMAC")
+
+
+def _mac(chunks: Iterable[bytes], body_bytes: int, body_type: str, key: bytes) -> bytes:
+    mac = hmac.new(key, pae_head(media_type(body_type), body_bytes), hashlib.sha256)
+    for chunk in chunks:
+        mac.update(chunk)
+    return mac.digest()

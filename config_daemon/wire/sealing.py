@@ -41,7 +41,12 @@ def media_type(body_type: str) -> bytes:
 
 def pae(kind: bytes, body: bytes) -> bytes:
     """Return DSSE's pre-authentication encoding of a type and a body."""
-    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(body), body)
+    return pae_head(kind, len(body)) + body
+
+
+def pae_head(kind: bytes, body_bytes: int) -> bytes:
+    """Return what stands before a body of a given length in that encoding."""
+    return b"DSSEv1 %d %s %d " % (len(kind), kind, body_bytes)
 
 
 def canonical(value: Any) -> bytes:

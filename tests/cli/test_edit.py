@@ -15,7 +15,7 @@ from config_daemon.cli import edit
 from config_daemon.cli.editing import editable, unfolded
 from config_daemon.cli.yaml_reading import load_all
 from config_daemon.errors import InvalidConfig
-from tests.cli.conftest import Cli, Result
+from tests.cli.conftest import Cli, Result, refused
 
 Editor = Callable[[str], Path]
 
@@ -176,3 +176,7 @@ def test_with_json_nobody_is_asked(cli: Cli, editor: Editor) -> None:
     assert cli("edit", "stt-worker", "--json").code == 2
     assert not seen.exists()
     assert cli.json("edit", "stt-worker", "--yes")["config_version"] == 1
+
+
+def test_without_terminal_and_editor_no_screen_is_drawn_into_a_pipe(cli: Cli) -> None:
+    refused(cli("edit", "stt-worker"), 2, "there is no terminal to edit in", "EDITOR")

@@ -27,7 +27,11 @@ def test_an_unknown_service_gets_a_suggestion(cli: Cli) -> None:
     error = cli("set", "stt-workr", "x=1", "--json").error
     assert (error["error"], error["exit_code"]) == ("NOT_FOUND", 5)
     assert error["errors"][0]["suggestion"] == "Did you mean 'stt-worker'?"
-    refused(cli("get", "zzz"), 5, "Defined are: agent-worker")
+    for far in ("zzz", "nothere"):
+        result = cli("get", far)
+        refused(result, 5, "Defined are: agent-worker", "`config-daemon services --all`")
+        assert "Did you mean" not in result.err
+    refused(cli("get", "agent"), 5, "Did you mean 'agent-worker'?")
 
 
 def test_unknown_keys_get_suggestions_all_at_once(cli: Cli) -> None:
@@ -37,6 +41,58 @@ def test_unknown_keys_get_suggestions_all_at_once(cli: Cli) -> None:
         "vad_treshold": "UNKNOWN_KEY",
         "chanels": "UNKNOWN_KEY",
     }
+
+
+def test_a_key_that_is_like_no_other_gets_no_suggestion_but_the_way_to_all(cli: Cli) -> None:
+    refused(cli("history", "stt-worker", "vad_treshold"), 5, "Did you mean 'vad_threshold'?")
+    result = cli("set", "agent-worker", "colour=1")
+    refused(result, 5, "config-daemon search '' --service agent-worker --advanced")
+    assert "Did you mean" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("channels=1.5", "stt-worker: channels must be a whole number from 1 to 2, not '1.5'; nothing"),
+        ("channels=stereo", "stt-worker: channels must be a whole number from 1 to 2, not 'stereo'; nothing"),
+        ("channels={", "stt-worker: channels must be a whole number from 1 to 2, not '{'; nothing"),
+        ("channels=", "stt-worker: channels must be a whole number from 1 to 2, not ''; nothing"),
+        ("channels=" + "9" * 5000, "stt-worker: channels must be a whole number from 1 to 2, not '9999"),
+        ("channels:=stereo", "stt-worker: channels := 'stereo' is not JSON from character 1 on; nothing"),
+        ('channels:={"a":}', "is not JSON from character 6 on"),
+        ("channels:=", "stt-worker: channels := '' is not JSON, because nothing is there; nothing"),
+        ("channels:=" + "9" * 5000, "is not JSON: a number in it has too many digits; nothing"),
+        ("channels:=NaN", "is not JSON: NaN"),
+    ],
+)
+def test_a_wrong_value_is_told_in_plain_words(cli: Cli, word: str, told: str) -> None:
+    result = cli("set", "stt-worker", word)
+    refused(result, 1, told)
+    for jargon in ("Expecting", "char 0", "column", "sys.set_int", "Exceeds"):
+        assert jargon not in result.err
+
+
+def test_a_password_inside_a_wrong_value_is_not_repeated(cli: Cli) -> None:
+    for more in ([], ["--json"]):
+        result = cli("set", "stt-worker", "channels=mqtt://me:hunter2@host", *more)
+        assert result.code == 1
+        assert "hunter2" not in result.err
+        assert "mqtt://***@host" in result.err
+
+
+def test_a_file_that_is_not_json_is_told_with_its_place(cli: Cli) -> None:
+    (cli.folder / "fleet.json").write_text('{"stt-worker":\n  {channels: 2}}')
+    result = cli("apply", str(cli.folder / "fleet.json"))
+    refused(result, 1, "fleet.json is not JSON from line 2, column 4 on")
+    assert "Expecting" not in result.err
+
+
+def test_one_is_one_and_not_ones(cli: Cli) -> None:
+    cli.ok("set", "stt-worker", "channels=2")
+    assert "with 1 set value?" in cli("delete", "stt-worker", text="n\n").err
+    assert cli.ok("adopt", "--db", "--yes").out.endswith(", 1 service\n")
+    passed = cli("import", "-", "--format", "env", text="MQTT_URL=mqtt://a\nSTT_WORKER__CHANNELS=1\n")
+    assert "passed over 1 setting of config-daemon itself\n" in passed.err
 
 
 def test_wrong_types_and_ranges_are_told_all_at_once(cli: Cli) -> None:

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from config_daemon.daemon.broker import PUBACK_SECONDS
 from config_daemon.daemon.events import Arrived, Confirmed, Connected, Lost, Refused, Subscribed
-from config_daemon.daemon.traffic import PACE_SECONDS, WINDOW
+from config_daemon.daemon.traffic import PACE_SECONDS, PUBACK_SECONDS, WINDOW
 from tests.broker_fixtures import BrokerFactory, ClientFactory
 from tests.contracts.places import SECONDS, WILL, FakePlace, Line, MosquittoPlace, Place
 

@@ -235,6 +235,20 @@ def test_a_slow_network_is_late_in_order_and_not_narrow(proxy: Proxy, raw_client
     assert 0.15 <= took < 20 * 0.15
 
 
+def test_a_dripping_network_tears_every_packet_and_loses_nothing(
+    proxy: Proxy, raw_client: ClientFactory
+) -> None:
+    client = raw_client(proxy)
+    client.subscribe("t/#")
+    proxy.drip(3, 0.001)
+    begun = time.monotonic()
+    assert client.publish("t/a", b"x" * 300) == 0
+    assert client.wait_for_topic("t/a").payload == b"x" * 300
+    assert time.monotonic() - begun >= 2 * 100 * 0.001, "once up, once down"
+    proxy.heal()
+    assert client.publish("t/b", b"x" * 300_000) == 0
+
+
 def test_a_refusing_network_refuses_until_it_heals(proxy: Proxy, raw_client: ClientFactory) -> None:
     proxy.refuse()
     with pytest.raises(ConnectionRefusedError):

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from config_daemon.store.dotenv import write_new
+from config_daemon.store.dotenv_new import write_new
 from config_daemon.store.status import StatusView
 from tests.broker_fixtures import ClientFactory
 from tests.e2e.house import House, until

@@ -10,7 +10,9 @@ import pytest
 
 from config_daemon.errors import NotFound
 from config_daemon.store.status import StatusView
+from tests.broker_fixtures import ClientFactory
 from tests.e2e.house import House, until
+from tests.e2e.test_weather import retained
 
 SCHEMA = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -18,6 +20,8 @@ SCHEMA = {
     "additionalProperties": False,
     "properties": {"speed": {"type": "integer", "minimum": 0, "default": 3, "description": "how fast"}},
 }
+
+KEYS = ("CONFIG_SIGNATURE_PRIVATE_KEY", "CONFIG_MASTER_KEY_BASE64", "LKG_HMAC_KEY_BASE64")
 
 
 def env_lines(house: House, *lines: str) -> None:
@@ -42,6 +46,13 @@ def service(house: House, name: str = "stt-worker") -> dict[str, Any]:
 def value(house: House) -> Any:
     """Return the effective threshold of stt-worker as the daemon tells it."""
     return json.loads(service(house).get("effective_json", "{}")).get("vad_threshold")
+
+
+def confirmed_value(house: House, threshold: float) -> None:
+    until(
+        lambda: (value(house), service(house).get("state")) == (threshold, "confirmed"),
+        f"the broker holds {threshold}",
+    )
 
 
 def condition(house: House, name: str) -> dict[str, Any] | None:
@@ -78,6 +89,29 @@ def test_a_broken_env_changes_nothing_and_is_told(house: House) -> None:
     env_lines(house, "STT_WORKER__VAD_THRESHOLD=0.3")
     until(lambda: value(house) == 0.3, "the mended value")
     assert condition(house, "env-invalid") is None
+
+
+def test_an_env_that_lost_the_daemons_keys_is_torn_and_changes_nothing(
+    house: House, raw_client: ClientFactory
+) -> None:
+    house.daemon()
+    house.set("stt-worker", vad_threshold=0.5)
+    env_lines(house, "STT_WORKER__VAD_THRESHOLD=0.9")
+    confirmed_value(house, 0.9)
+    client = raw_client(house.broker_url)
+    before, whole = retained(client), house.files.environment.read_bytes()
+    secrets = [house.ground.env_file.get(name) for name in KEYS]
+    house.files.environment.write_bytes(b"")
+    told = until(lambda: condition(house, "env-invalid"), "the condition env-invalid")["detail"]
+    assert all(name in told for name in KEYS)
+    assert "put the file back" in told
+    assert not any(secret in told for secret in secrets)
+    house.files.environment.write_bytes(whole)
+    until(lambda: condition(house, "env-invalid") is None, "the file put back")
+    assert retained(client) == before, "the database's value was never sent"
+    house.set("stt-worker", channels=2)
+    until(lambda: service(house).get("config_version") == 2, "the next change")
+    assert value(house) == 0.9
 
 
 def test_an_invalid_value_in_env_holds_back_its_service_only(house: House) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import random
 import shutil
-import stat
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,8 @@ from hypothesis import strategies as st
 
 from config_daemon.errors import SettingsError
 from config_daemon.store import dotenv
-from config_daemon.store.dotenv import EnvMissing, TwoLooks, check_private, parse, quote, read, write_new
+from config_daemon.store.dotenv import EnvMissing, parse, read
+from config_daemon.store.privacy import check_private
 
 ENV = Path("/srv/.env")
 NOBODY = 65534
@@ -105,24 +105,6 @@ def test_too_many_lines_are_refused_before_they_cost_seconds(monkeypatch: pytest
     assert len(values("A=1\nB=1\nC=1\n")) == 3
 
 
-@given(st.text(), TRICKY)
-def test_quote_round_trips(value: str, tricky: str) -> None:
-    expected = {"A": value.replace("\0", ""), "B": tricky, "C": tricky + "\\"}
-    assert values("".join(f"{name}={quote(value)}\n" for name, value in expected.items())) == expected
-
-
-@pytest.mark.parametrize("value", [" " * 5_000, "\n" * 100_000, "'\"\\" * 1_000, PEM, ""])
-def test_quote_round_trips_long_values_on_one_line(value: str) -> None:
-    assert "\n" not in quote(value)
-    assert values(f"A={quote(value)}\nB=1") == {"A": value, "B": "1"}
-
-
-@pytest.mark.parametrize("value", ["a\0b", "a\ud800b"])
-def test_quote_refuses_what_no_file_can_hold(value: str) -> None:
-    with pytest.raises(SettingsError):
-        quote(value)
-
-
 @given(st.lists(TRICKY, max_size=5), st.sampled_from(["{}=x", "A={}", "A='{}", 'A="{}', "{}", "A='x'{}"]))
 def test_line_ends_and_byte_order_mark_never_matter(pieces: list[str], template: str) -> None:
     text = "\n".join(template.format(piece.replace("\r", "")) for piece in pieces)
@@ -201,7 +183,7 @@ def test_neither_exports_nor_expands(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_import_loads_neither_the_tokeniser_nor_what_it_drags_in() -> None:
     code = (
-        "import sys, config_daemon.store.dotenv;"
+        "import sys, config_daemon.store.dotenv, config_daemon.store.dotenv_looks;"
         "print({'dotenv', 'logging', 'tempfile', 'hashlib', 'random', 'pydantic'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -291,189 +273,3 @@ def test_check_private_refuses_foreign_owners_and_links(
     messages = " ".join(context.message for context in check_private(tmp_path / "second"))
     assert f"link {first} " in messages
     assert "it belongs to user" in messages
-
-
-def test_write_new_is_read_back_exactly_and_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, lines = (
-        tmp_path / ".env",
-        [("KEY", PEM), ("EMPTY", ""), ("MONEY", "a $HOME #x"), ("BOTH", "'\"$\\")],
-    )
-    synced: list[bool] = []
-    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(stat.S_ISDIR(os.fstat(fd).st_mode)))
-    before = os.umask(0o277)
-    try:
-        write_new(path, lines, "made by init\nA=not this")
-    finally:
-        os.umask(before)
-    assert [(entry.name, entry.value) for entry in read(path).entries.values()] == lines
-    assert synced == [False, True]  # the file, then the folder that names it
-    assert not check_private(path)
-    assert path.stat().st_mode & 0o7777 == 0o600
-    assert 'KEY="-----BEGIN PRIVATE KEY-----\\nMC4' in path.read_text()
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("nameless", [True, False])
-def test_write_new_never_overwrites_and_leaves_nothing_half_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nameless: bool
-) -> None:
-    if not nameless:  # what a file system without O_TMPFILE does with the flag
-        monkeypatch.setattr(os, "O_TMPFILE", os.O_TMPFILE | os.O_CREAT, raising=True)
-    there, link, new = tmp_path / "there", tmp_path / "link", tmp_path / "new"
-    there.write_text("A=old")
-    link.symlink_to(new)
-    for path in (there, link):
-        with pytest.raises(SettingsError, match="left alone"):
-            write_new(path, [("A", "new")], "")
-    assert there.read_text() == "A=old"
-    assert not new.exists()
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, "")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        with pytest.raises(SettingsError, match="ENOSPC"):
-            write_new(new, [("A", "new")], "")
-    assert sorted(tmp_path.iterdir()) == [link, there]
-    write_new(new, [("A", "new")], "")
-    assert read(new).get("A") == "new"
-
-
-@pytest.mark.parametrize(
-    "lines",
-    [
-        [("A\nB", "1")],
-        [("export A", "1")],
-        [("A=B", "1")],
-        [("a-b", "1")],
-        [("A", "1"), ("A", "2")],
-        [("A", "\0")],
-    ],
-)
-def test_write_new_refuses_what_it_could_not_read_back(tmp_path: Path, lines: list[tuple[str, str]]) -> None:
-    with pytest.raises(SettingsError):
-        write_new(tmp_path / ".env", lines, "")
-    assert not list(tmp_path.iterdir())
-
-
-class Clock:
-    """A `.env`, its two looks, and a time that only moves when told."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.now = path, 1_000.1
-        self.looks = TwoLooks(path, lambda name: "__" in name)
-
-    def after(self, seconds: float) -> dict[str, str] | None:
-        self.now += seconds
-        file = self.looks.look(self.now)
-        return None if file is None else {name: entry.value for name, entry in file.entries.items()}
-
-    def codes(self) -> list[str]:
-        return [context.error_code for context in self.looks.problems]
-
-    def settle(self, text: str) -> dict[str, str] | None:
-        self.path.write_text(text)
-        assert self.after(0) is None
-        self.now = self.looks.next_look or self.now
-        return self.after(0)
-
-
-@pytest.fixture
-def clock(tmp_path: Path) -> Clock:
-    clock = Clock(tmp_path / ".env")
-    assert clock.settle("A=1\nS__K=1\n") == {"A": "1", "S__K": "1"}
-    return clock
-
-
-def test_a_change_counts_after_two_looks_that_agree(clock: Clock) -> None:
-    clock.path.write_text("A=2\nS__K=1\n")
-    assert clock.after(1) is None
-    assert clock.looks.next_look == pytest.approx(clock.now + 0.2)
-    assert clock.after(0.1) is None
-    clock.path.write_text("A=3\nS__K=1\n")
-    assert clock.after(0.11) is None  # other bytes: the wait begins again
-    assert clock.after(0.19) is None
-    assert clock.after(0.02) == {"A": "3", "S__K": "1"}
-    assert (clock.looks.next_look, clock.after(60)) == (None, None)
-
-
-def test_vanishing_service_values_wait_two_seconds(clock: Clock) -> None:
-    clock.path.write_text("A=1\n")
-    assert clock.after(1) is None
-    assert clock.after(1.9) is None
-    assert clock.looks.current is not None
-    assert clock.looks.current.get("S__K") == "1"
-    assert clock.after(0.2) == {"A": "1"}
-    assert clock.settle("S__K=2\n") == {"S__K": "2"}  # A gave no service value
-
-
-def test_the_same_bytes_in_a_new_file_are_no_change(clock: Clock, tmp_path: Path) -> None:
-    new = tmp_path / "new"
-    new.write_bytes(clock.path.read_bytes())
-    new.replace(clock.path)
-    assert [clock.after(step) for step in (1, 0.2, 0.2, 10)] == [None] * 4
-    assert clock.looks.next_look is None
-
-
-def test_a_swapped_link_is_a_change(clock: Clock, tmp_path: Path) -> None:
-    (tmp_path / "v2").write_text("A=1\nS__K=2\n")
-    (tmp_path / "link").symlink_to("v2")
-    (tmp_path / "link").replace(clock.path)
-    assert [clock.after(1), clock.after(1)] == [None, {"A": "1", "S__K": "2"}]
-
-
-def test_a_file_touched_all_the_time_still_counts(clock: Clock) -> None:
-    clock.path.write_text("A=2\nS__K=1\n")
-    seen = []
-    for second in range(8):
-        os.utime(clock.path, (second, second))
-        seen.append(clock.after(0.1))
-    assert [file for file in seen if file] == [{"A": "2", "S__K": "1"}]
-
-
-def test_a_touch_between_the_looks_asks_for_one_more(clock: Clock) -> None:
-    clock.path.write_text("A=2\nS__K=1\n")
-    assert clock.after(1) is None
-    os.utime(clock.path, (1, 1))
-    assert [clock.after(0.1), clock.after(0.1)] == [None, {"A": "2", "S__K": "1"}]
-    assert clock.looks.next_look == pytest.approx(clock.now + 0.2)
-    assert (clock.after(0.21), clock.looks.next_look) == (None, None)
-
-
-def test_a_broken_or_missing_file_keeps_the_old_values(clock: Clock) -> None:
-    assert clock.settle("A=1\nS__K='\n") is None
-    assert [context.failed_field for context in clock.looks.problems] == [".env:2"]
-    clock.path.unlink()
-    assert [clock.after(1), clock.after(1)] == [None, None]
-    assert clock.codes() == ["ENV_MISSING"]
-    assert clock.looks.current is not None
-    assert clock.looks.current.get("S__K") == "1"
-    assert clock.settle("A=1\nS__K=1\n") is None  # back, and the same
-    assert clock.codes() == []
-
-
-def test_starts_without_a_file(tmp_path: Path) -> None:
-    clock = Clock(tmp_path / ".env")
-    assert [clock.after(0), clock.after(0.2)] == [None, None]
-    assert (clock.codes(), clock.looks.current, clock.looks.next_look) == (["ENV_MISSING"], None, None)
-    assert clock.settle("A=1") == {"A": "1"}
-    assert clock.codes() == []
-
-
-def test_a_change_that_the_file_times_hide_is_found_within_five_seconds(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    frozen = dotenv._signature(clock.path)
-    clock.after(1)
-    monkeypatch.setattr(dotenv, "_signature", lambda path: frozen)
-    clock.path.write_text("A=9\nS__K=1\n")
-    assert [clock.after(1), clock.after(5), clock.after(0.2)] == [None, None, {"A": "9", "S__K": "1"}]
-
-
-def test_an_idle_look_opens_nothing(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forbidden(*_: object, **__: object) -> int:
-        raise AssertionError("opened")
-
-    monkeypatch.setattr(os, "open", forbidden)
-    assert [clock.after(0.25) for _ in range(10)] == [None] * 10

@@ -15,6 +15,7 @@ from nacl.signing import SigningKey
 
 from config_daemon.errors import ConfigDaemonError, KeyUnavailable
 from config_daemon.store import dotenv
+from config_daemon.store.dotenv_new import write_new
 from config_daemon.store.keyfiles import MAX_BYTES, KeyFiles, new_key_text
 from config_daemon.wire.keys import key_id, public_key_pem, signing_key_pem
 
@@ -43,7 +44,7 @@ def keys(tmp_path: Path) -> Keys:
     def make(entries: Mapping[str, str] = PAIR, mode: int = 0o600, **environ: str) -> KeyFiles:
         path = tmp_path / ".env"
         path.unlink(missing_ok=True)
-        dotenv.write_new(path, list(entries.items()), "for a test")
+        write_new(path, list(entries.items()), "for a test")
         path.chmod(mode)
         return KeyFiles(environ, dotenv.read(path))
 
