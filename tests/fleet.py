@@ -15,7 +15,8 @@ from unittest.mock import patch
 
 from config_daemon.errors import RejectedUpdate
 from config_daemon.wire.messages import CONFIG_UPDATE, ConfigUpdate, parse_update
-from config_daemon.wire.sealing import TAIL_BYTES, unseal
+from config_daemon.wire.sealing import unseal
+from config_daemon.wire.tail import TAIL_BYTES
 from config_daemon.wire.topics import Topics
 from tests.fakes import FakeClock, FakeServer
 from tests.fleet_host import Host, Process

@@ -21,7 +21,8 @@ import pytest
 
 from config_daemon.errors import RejectedUpdate
 from config_daemon.wire.mac import seal_hmac
-from config_daemon.wire.sealing import TAIL_BYTES, canonical, media_type, pae
+from config_daemon.wire.sealing import canonical, media_type, pae
+from config_daemon.wire.tail import TAIL_BYTES
 from config_daemon.wire.topics import Topics
 from config_daemon.worker.trust import Belief, Trust
 from tools.wire_messages import ED25519_ORDER, HEALTH, KEYS, TOPIC, numbered, sealed, update, with_signature

@@ -18,7 +18,8 @@ from jsonschema import Draft202012Validator
 from config_daemon.errors import RejectedUpdate
 from config_daemon.wire.keys import key_id, public_key_from_text
 from config_daemon.wire.messages import HEALTH, parse_health
-from config_daemon.wire.sealing import MAX_MESSAGE_BYTES, unseal
+from config_daemon.wire.sealing import unseal
+from config_daemon.wire.tail import MAX_MESSAGE_BYTES
 from config_daemon.wire.topics import Topics
 from config_daemon.worker.trust import Belief, Floor, Trust
 from tests.wire.test_keys import NOT_CANONICAL, SMALL_ORDER

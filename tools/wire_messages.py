@@ -14,7 +14,8 @@ from typing import Any
 from nacl.signing import SigningKey
 
 from config_daemon.wire.keys import key_id
-from config_daemon.wire.sealing import TAIL_BYTES, canonical, seal
+from config_daemon.wire.sealing import canonical, seal
+from config_daemon.wire.tail import TAIL_BYTES
 
 SEED_TEXT = "config-daemon test vectors, key {}: never trust it"
 KEY_NAMES = ("alpha", "beta", "gamma")

@@ -12,7 +12,8 @@ from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
 
-from config_daemon.wire.sealing import MAX_MESSAGE_BYTES, TAIL_BYTES, canonical, media_type, pae
+from config_daemon.wire.sealing import canonical, media_type, pae
+from config_daemon.wire.tail import MAX_MESSAGE_BYTES, TAIL_BYTES
 from tools.wire_messages import (
     CONFIG,
     ED25519_ORDER,

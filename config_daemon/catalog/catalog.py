@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from sys import intern
 
 from config_daemon.catalog.complaints import nearest, printable
 from config_daemon.catalog.definition import Definition, is_service_name
@@ -136,7 +137,7 @@ class Catalog:
         changed: set[str] = set()
         fresh: list[tuple[Look, str]] = []
         for look in looks:
-            service = look.file.removesuffix(SUFFIX)
+            service = intern(look.file.removesuffix(SUFFIX))
             self._told.pop(look.file, None)
             old = self._dropped.get(service)
             problem = look.problem or (None if look.is_gone else self._unusable(service))

@@ -6,7 +6,7 @@ import hashlib
 from typing import NamedTuple
 
 from config_daemon.wire.messages import CONFIG_OFFSET
-from config_daemon.wire.sealing import TAIL_BYTES
+from config_daemon.wire.tail import TAIL_BYTES
 
 
 class Fingerprint(NamedTuple):

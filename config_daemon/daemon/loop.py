@@ -9,15 +9,13 @@ changed row and a fallback are one path.
 
 from __future__ import annotations
 
-import contextlib
-
 from config_daemon import failpoints
 from config_daemon.core.plan import must_keep
 from config_daemon.daemon import events as e
+from config_daemon.daemon.goodbye import say_goodbye
 from config_daemon.daemon.parts import Parts
 
 RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS = 1.0, 60.0
-STOP_SECONDS = 8.0
 
 
 class Daemon:
@@ -32,7 +30,7 @@ class Daemon:
         """Tick until stopped, then say good-bye."""
         while not self._stopping:
             self.tick(self._p.inbox.wait(self._patience(), self._p.broker.sockets()))
-        self._say_goodbye()
+        say_goodbye(self._p, self._learn, self._may_keep)
 
     def tick(self, events: list[e.Event]) -> None:
         """Look at everything once and send what is missing."""
@@ -111,7 +109,8 @@ class Daemon:
 
     def _may_keep(self) -> bool:
         """Tell whether there is time for the cache, and everything it holds is sure."""
-        return self._may_send() and not self._waiting and self._p.sight.settled and self._p.sight.readable
+        waiting = self._waiting and len(self._p.plan) > 0
+        return self._may_send() and not waiting and self._p.sight.settled and self._p.sight.readable
 
     def _send(self, now: float) -> bool:
         """Send what the broker lacks: the bytes of the last seal where they still hold, else a new one.
@@ -162,26 +161,3 @@ class Daemon:
         if p.broker.idle:
             waits.append(self._dial_at - now)
         return max(0.0, min(waits))
-
-    def _say_goodbye(self) -> None:
-        """Say that we stopped, wait until the broker has it, and leave without a will."""
-        p = self._p
-        until = p.clock() + STOP_SECONDS
-        number = p.reporter.farewell(p.clock())
-        while p.broker.connected and p.clock() < until:
-            p.inbox.wait(0.05, p.broker.sockets())
-            happened = p.broker.drive(p.clock())
-            for event in happened:
-                self._learn(event, p.clock())
-            if any(isinstance(event, e.Confirmed) and event.number == number for event in happened):
-                break
-        self._waiting = self._waiting and len(p.plan) > 0
-        keep = self._may_keep()
-        p.broker.close(1.0)
-        if keep:
-            p.keeper.finish(lambda: p.sealer.head(p.sight.place, p.sight.facts), p.clock(), STOP_SECONDS)
-        else:
-            p.keeper.wait(STOP_SECONDS)
-        with contextlib.suppress(OSError):  # what is on disk covers every number used; a few are wasted
-            p.sealer.numbers.close()
-        p.reporter.flush(p.clock())

@@ -16,6 +16,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from sys import intern
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -257,7 +258,7 @@ def _read(
     found: dict[str, Row | Tombstone | BadRow] = {}
     places = ",".join(f"?{number}" for number in range(1, len(services) + 1))
     for table, name, text, version, *others in rows(connection, statement.format(places, places), services):
-        service, epoch, at, by, seal = map(_text, (name, *others))
+        service, (epoch, at, by, seal) = intern(_text(name)), map(_text, others)
         if table == "deleted_services" and service in found:
             continue
         row = Row(service, _text(text), version, epoch, at, by)

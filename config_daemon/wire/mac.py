@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from itertools import chain
 
 from config_daemon.errors import RejectedUpdate
-from config_daemon.wire.sealing import cut_tail, media_type, pae_head, with_tail
+from config_daemon.wire.sealing import media_type, pae_head
+from config_daemon.wire.tail import cut_tail, with_tail
 
 MAC_BYTES = 32
 

@@ -19,7 +19,8 @@ from nacl.signing import VerifyKey
 from config_daemon.errors import KeyUnavailable, RejectedUpdate
 from config_daemon.wire.keys import key_id
 from config_daemon.wire.messages import CONFIG_UPDATE, ConfigUpdate, parse_update
-from config_daemon.wire.sealing import cut_tail, unseal
+from config_daemon.wire.sealing import unseal
+from config_daemon.wire.tail import cut_tail
 from config_daemon.wire.topics import Topics
 
 MAX_KEYS = 4

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config_daemon.errors import RejectedUpdate
-from config_daemon.wire import sealing
+from config_daemon.wire import tail
 from config_daemon.wire.mac import seal_hmac, unseal_hmac
 from config_daemon.wire.sealing import canonical, pae, seal, unseal
 from tools.wire_messages import KEYS, update
@@ -66,7 +66,7 @@ def test_a_sealed_message_is_ordinary_json_that_ends_in_its_signature(members: d
 
 
 def test_the_tails_have_the_lengths_that_readers_cut_by_position() -> None:
-    assert len(RAW) - len(BODY) + 1 == sealing.TAIL_BYTES == 104
+    assert len(RAW) - len(BODY) + 1 == tail.TAIL_BYTES == 104
     assert len(seal_hmac(BODY, "marks", HMAC_KEY)) - len(BODY) + 1 == 60
 
 
@@ -86,7 +86,7 @@ def test_the_encoding_is_that_of_dsse() -> None:
 
 def test_an_empty_payload_is_wiped_and_the_size_limit_is_exact() -> None:
     assert of(b"") == (1, "wiped")
-    room = sealing.MAX_MESSAGE_BYTES - len(seal(b'{"a":""}', "config-update", ALPHA))
+    room = tail.MAX_MESSAGE_BYTES - len(seal(b'{"a":""}', "config-update", ALPHA))
     largest = seal(b'{"a":"%s"}' % (b"x" * room), "config-update", ALPHA)
     assert len(largest) == (1 << 20) - 1
     assert len(unseal(largest, "config-update", TRUSTED)[0]) == len(largest) - 103

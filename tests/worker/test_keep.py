@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from config_daemon.wire.sealing import MAX_MESSAGE_BYTES
+from config_daemon.wire.tail import MAX_MESSAGE_BYTES
 from config_daemon.worker.keep import Keep, Kept
 from config_daemon.worker.trust import Belief, Floor
 from tests.worker.edge import Edge

@@ -12,7 +12,8 @@ from nacl.signing import SigningKey
 from config_daemon.errors import KeyUnavailable, RejectedUpdate
 from config_daemon.wire.keys import key_id
 from config_daemon.wire.messages import HEALTH
-from config_daemon.wire.sealing import MAX_MESSAGE_BYTES, canonical
+from config_daemon.wire.sealing import canonical
+from config_daemon.wire.tail import MAX_MESSAGE_BYTES
 from config_daemon.wire.topics import Topics
 from config_daemon.worker import trust as trust_module
 from config_daemon.worker.trust import Belief, Floor, Trust
