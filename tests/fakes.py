@@ -83,6 +83,10 @@ class FakeLink:
         """There is nothing that a selector could wait for."""
         return (), ()
 
+    def show(self, topic: str, raw: bytes) -> None:
+        """Publish a message that nobody retains, as workers show evidence."""
+        self.tell(lambda: self.server.pass_on(self, topic, raw))
+
     def publish(self, topic: str, raw: bytes) -> int:
         """Publish a retained message at QoS 1; return the request's number."""
         return self._ask(lambda request: self.server.publish(self, request, topic, raw))
@@ -188,12 +192,18 @@ class FakeServer:
             client.wishes[topic] = wish
             for name in sorted(self.retained) if retained else ():
                 if _matches(topic, name) and name not in self.secret:
-                    client.facts.append(Arrived(name, self.retained[name]))
+                    client.facts.append(Arrived(name, self.retained[name], True))
         client.facts.append(Subscribed(request, 0))
 
     def write(self, topic: str, raw: bytes, writer: str = "") -> None:
         """Write as some other client would; empty bytes clear the topic."""
         self._take(Written(writer, topic, raw), None)
+
+    def pass_on(self, sender: FakeLink, topic: str, raw: bytes) -> None:
+        """Take a message that is not to be retained."""
+        if topic not in self.swallowed:
+            self.written.append(Written(sender.name, topic, raw))
+            self._deliver(Written(sender.name, topic, raw), sender, retained=False)
 
     def wipe(self) -> None:
         """Lose everything retained, as a broker without persistence does when it restarts."""
@@ -252,13 +262,17 @@ class FakeServer:
             self.retained[message.topic] = message.raw
         else:
             self.retained.pop(message.topic, None)
+        return self._deliver(message, sender, retained=True)
+
+    def _deliver(self, message: Written, sender: FakeLink | None, *, retained: bool) -> int:
         reached = 0
         for link in self.links:
             wishes = [wish for topic, wish in link.wishes.items() if _matches(topic, message.topic)]
             if message.topic not in self.secret and any(
                 not (wish.foreign_only and link is sender) for wish in wishes
             ):
-                link.facts.append(Arrived(message.topic, message.raw))
+                as_published = any(wish.foreign_only for wish in wishes)  # our own wishes go together so
+                link.facts.append(Arrived(message.topic, message.raw, retained and as_published))
                 reached += 1
         return 0 if reached else NOBODY_LISTENS
 

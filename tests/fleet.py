@@ -270,7 +270,7 @@ class Fleet(Operator):
         """Install one more worker; it is not started."""
         folder = self.folder / f"state-{name}"
         worker = FakeWorker(
-            folder, name, service, self._key, self.server, self.laws.applied, self.laws.reported
+            folder, name, service, self._key, self.server, self.clock, self.laws.applied, self.laws.reported
         )
         self.workers[name] = worker
         return worker

@@ -77,7 +77,8 @@ class Laws:
             self._judge_health(host, body)
         else:
             assert not host.held, f"{topic} is published although {host.held} holds"
-            self._judge_lineage(body)
+            if "/config/" in topic:
+                self._judge_lineage(body)
 
     def applied(self, worker: FakeWorker, values: Any) -> None:
         """A worker's program was given a config."""

@@ -17,8 +17,9 @@ from config_daemon.daemon.events import Arrived
 from config_daemon.wire.topics import Topics
 from config_daemon.worker.follow import Follower, Report
 from config_daemon.worker.keep import Keep
+from config_daemon.worker.lookout import Lookout
 from config_daemon.worker.trust import Floor, Trust
-from tests.fakes import FakeLink, FakeServer
+from tests.fakes import FakeClock, FakeLink, FakeServer
 from tests.fleet_host import Died
 
 Applied = Callable[["FakeWorker", Any], None]
@@ -30,12 +31,12 @@ class FakeWorker:
 
     def __init__(
         self, folder: Path, name: str, service: str, key: VerifyKey, server: FakeServer,
-        applied: Applied, reported: Reported,
+        clock: FakeClock, applied: Applied, reported: Reported,
     ) -> None:  # fmt: skip
         self.name, self.service = name, service
         self.running: Any = None
         self.reports: list[Report] = []
-        self._folder, self._key, self._server = folder, key, server
+        self._folder, self._key, self._server, self._clock = folder, key, server, clock
         self._applied, self._reported = applied, reported
         self._follower: Follower | None = None
         self._link: FakeLink | None = None
@@ -59,9 +60,14 @@ class FakeWorker:
     def start(self) -> None:
         """Start from what it kept; it connects when it next gets to run."""
         trust = self._trust()
+        self._lookout = Lookout(
+            trust, [self.service], Topics(), self.name, self._show,
+            clock=self._clock.monotonic, calendar=self._clock.unix_ms,
+        )  # fmt: skip
         self._follower = Follower(
-            trust, Keep(self._folder, trust.anchor), [self.service], Topics(), self._apply, self._report
-        )
+            trust, Keep(self._folder, trust.anchor), [self.service], Topics(), self._apply, self._report,
+            self._lookout,
+        )  # fmt: skip
         self._follower.start()
 
     def run(self) -> None:
@@ -73,6 +79,7 @@ class FakeWorker:
         for fact in facts:
             if isinstance(fact, Arrived) and not self._receive(fact):
                 return
+        self._follower.tick()
 
     def die_at(self, failpoint: str) -> None:
         """Have the process die when it next reaches a failpoint while it takes a message."""
@@ -86,27 +93,36 @@ class FakeWorker:
     def crash(self) -> None:
         """End the process without a word."""
         self._follower = self.running = self._die_at = None
-        if self._link is not None:
-            self._link.drop()
-            self._link = None
+        self._part()
 
     def _connected(self) -> bool:
         if self._link is None or not self._link.stands:
             if not self._server.up:
                 return False
             self._link = self._server.connect(self.name)
-            self._link.subscribe([Topics().config(self.service)])
+            self._link.subscribe([*self._lookout.filters, Topics().config(self.service)])
         return True
 
     def _receive(self, message: Arrived) -> bool:
         assert self._follower is not None
         try:
             with patch.object(failpoints, "reached", self._reached):
-                self._follower.receive(message.topic, message.payload)
+                if not self._follower.receive(message.topic, message.payload):
+                    self._part()  # and have everything delivered again on the next connection
+                    return False
         except Died:
             self.crash()
             return False
         return True
+
+    def _part(self) -> None:
+        if self._link is not None:
+            self._link.drop()
+            self._link = None
+
+    def _show(self, topic: str, raw: bytes) -> None:
+        if self._link is not None:
+            self._link.show(topic, raw)
 
     def _reached(self, name: str) -> None:
         if name == self._die_at:

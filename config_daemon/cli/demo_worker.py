@@ -3,7 +3,7 @@
 Laws: secrets come through the environment, never through arguments.
 
 Environment: DEMO_MQTT_URL, CONFIG_SIGNATURE_PUBLIC_KEY (PEM or hex), DEMO_SERVICE, DEMO_STATE (folder),
-DEMO_WORKER (id), DEMO_TOPIC_PREFIX.
+DEMO_WORKER (id), DEMO_TOPIC_PREFIX, DEMO_FIRST_USE (`wait` until a fresh beacon lists the first message, or `run`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from config_daemon.wire.topics import Topics
 from config_daemon.worker.client import Link, Subscriber
 from config_daemon.worker.follow import Follower, Report
 from config_daemon.worker.keep import Keep
+from config_daemon.worker.lookout import Lookout
 from config_daemon.worker.trust import Trust
 
 
@@ -35,6 +36,8 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
     service = environ.get("DEMO_SERVICE", "stt-worker")
     topics = Topics(environ.get("DEMO_TOPIC_PREFIX", "system"))
     trust = Trust([public_key_from_text(environ["CONFIG_SIGNATURE_PUBLIC_KEY"])], [service], topics)
+    worker = environ.get("DEMO_WORKER", "demo")
+    lookout = Lookout(trust, [service], topics, worker, lambda topic, raw: client.publish(topic, raw))
     follower = Follower(
         trust,
         Keep(Path(environ["DEMO_STATE"]), trust.anchor),
@@ -42,12 +45,15 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
         topics,
         apply=lambda service, values: None,
         report=_print,
+        lookout=lookout,
+        first_use="run" if environ.get("DEMO_FIRST_USE") == "run" else "wait",
         validate={service: _validator(service)},
     )
-    link = Link(BrokerAddress.parse(environ["DEMO_MQTT_URL"]), environ.get("DEMO_WORKER", "demo"))
+    link = Link(BrokerAddress.parse(environ["DEMO_MQTT_URL"]), worker)
     client = Subscriber(
-        link, [topics.config(service)], follower.receive, note=lambda text: print(text, file=sys.stderr)
-    )
+        link, [*lookout.filters, topics.config(service)], follower.receive,
+        note=lambda text: print(text, file=sys.stderr), tick=follower.tick,
+    )  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: client.stop())
     follower.start()

@@ -31,6 +31,7 @@ class Plan:
     """Every service, and the ones that are behind, in the order in which they fell behind."""
 
     services: dict[str, Service] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)  # since somebody last emptied it
     _behind: dict[str, None] = field(default_factory=dict)
 
     def want(self, service: str, config: bytes, wanted: Fingerprint) -> None:
@@ -49,6 +50,7 @@ class Plan:
         """Drop a service of which nothing is known or published any more."""
         self.services.pop(service, None)
         self._behind.pop(service, None)
+        self.changed.add(service)
 
     def remember(self, service: str, sealed: Sealed) -> None:
         """Record the last seal of a service: just made, or read from the cache; not confirmed yet."""
@@ -96,6 +98,7 @@ class Plan:
         return len(self._behind)
 
     def _judge(self, service: str, entry: Service) -> None:
+        self.changed.add(service)
         if is_behind(entry):
             self._behind.setdefault(service)
         else:

@@ -24,6 +24,11 @@ class OwnMessage(NamedTuple):
     epoch: str
     config_version: int
 
+    @property
+    def words(self) -> str:
+        """Return how a person finds the message again."""
+        return f"number {self.sequence} (version {self.config_version}, epoch {self.epoch})"
+
 
 class Standing(NamedTuple):
     """Where this daemon stands: its generation, first and last number of this process, its epoch."""

@@ -55,10 +55,11 @@ class Refused(NamedTuple):
 
 
 class Arrived(NamedTuple):
-    """A message on one of our subscriptions."""
+    """A message on one of our subscriptions; `retained`: its writer wanted it kept, or the broker had it."""
 
     topic: str
     payload: bytes
+    retained: bool = False
 
 
 class Subscribed(NamedTuple):

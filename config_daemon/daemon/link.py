@@ -124,7 +124,7 @@ class Link:
         self._facts.append(Acked(mid, reason.value))
 
     def _on_message(self, _client: Client, _data: Any, message: Any) -> None:
-        self._facts.append(Arrived(message.topic, message.payload))
+        self._facts.append(Arrived(message.topic, message.payload, message.retain))
 
     def _on_subscribe(self, _client: Client, _data: Any, mid: int, reasons: Any, _properties: Any) -> None:
         self._facts.append(Subscribed(mid, sum(reason.value >= 0x80 for reason in reasons)))

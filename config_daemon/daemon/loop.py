@@ -44,6 +44,8 @@ class Daemon:
             p.mirror.step(now, lambda: p.reporter.sentinel(now))
         p.sealer.tend(now, p.sight.place if self._may_send() else None, p.sight.known.epoch)
         self._waiting = self._send(now)
+        if self._may_send():
+            p.beacons.step(now)
         if self._may_keep():
             p.keeper.step(lambda: p.sealer.head(p.sight.place, p.sight.facts), now)
         if p.broker.idle and now >= self._dial_at and (will := p.reporter.will()):
@@ -71,6 +73,7 @@ class Daemon:
             case e.Connected():
                 self._retry_seconds = RETRY_FIRST_SECONDS
                 p.mirror.connected()
+                p.beacons.connected()
                 p.reporter.connected()
                 p.log.info("broker_connected")
             case e.Lost(reason):
@@ -154,6 +157,8 @@ class Daemon:
         if p.sight.unread and p.sight.readable:
             return 0.0
         waits = [p.poll_seconds, p.reporter.next_due(now), p.surroundings.next_due(now)]
+        if self._may_send():
+            waits.append(p.beacons.next_due(now))
         if self._may_keep():
             waits.append(p.keeper.next_due(now))
         if len(p.plan) > p.broker.in_flight:

@@ -7,6 +7,7 @@ the remedy; secrets come from files and never from the command line.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ from config_daemon import failpoints, logs
 from config_daemon.catalog.catalog import Catalog
 from config_daemon.core.health import Findings
 from config_daemon.core.plan import Plan
+from config_daemon.daemon.beacons import Beacons
 from config_daemon.daemon.broker import Broker
 from config_daemon.daemon.dial import Credentials, dial
 from config_daemon.daemon.events import Hint, Stop
@@ -47,6 +49,7 @@ from config_daemon.store.keyfiles import Signer
 from config_daemon.store.ports import StoreFacts
 from config_daemon.store.sqlite import SqliteReader
 from config_daemon.store.status import StatusBoard
+from config_daemon.wire.beacon import Numbered
 from config_daemon.wire.messages import timestamp
 from config_daemon.wire.topics import Topics
 
@@ -153,7 +156,11 @@ def _build(
         broker, plan, findings, topics, signer.verify_key, reporter.topic,
         standing=lambda: sealer.standing(sight.known.epoch), raise_to=numbers.raise_to,
         keep_hold=numbers.hold, now_text=sealer.now,
-        has_past=(known is not None and known.feed is not None) or cached is not None,
+        has_past=(known is not None and known.feed is not None) or cached is not None, log=log,
+    )  # fmt: skip
+    beacons = Beacons(
+        sealer, broker, plan, topics, Numbered(0, hashlib.sha256(bytes(signer.verify_key)).hexdigest()),
+        audit=lambda: None,
     )  # fmt: skip
     recovery = Recovery(
         files, ground.keys.row_sealer(), sealer, sight, mirror, keeper,
@@ -167,8 +174,8 @@ def _build(
     tell_cached(board, plan, sealer.now())
     parts = Parts(
         inbox=inbox, broker=broker, surroundings=surroundings, judge=judge, sight=sight, plan=plan, mirror=mirror,
-        sealer=sealer, keeper=keeper, requests=requests, reporter=reporter, findings=findings, topics=topics,
-        log=log, poll_seconds=settings.poll_seconds, alive=alive,
+        sealer=sealer, beacons=beacons, keeper=keeper, requests=requests, reporter=reporter, findings=findings,
+        topics=topics, log=log, poll_seconds=settings.poll_seconds, alive=alive,
     )  # fmt: skip
     return Daemon(parts), findings, signer
 

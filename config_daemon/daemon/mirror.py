@@ -20,9 +20,8 @@ from config_daemon.core.plan import Plan
 from config_daemon.core.surprise import OwnMessage, Standing, explain
 from config_daemon.daemon.broker import Broker
 from config_daemon.daemon.events import Arrived, Subscribed
-from config_daemon.errors import RejectedUpdate
-from config_daemon.wire.messages import CONFIG_UPDATE, parse_update
-from config_daemon.wire.sealing import unseal
+from config_daemon.daemon.witness import Witness, own_message
+from config_daemon.logs import Logger
 from config_daemon.wire.topics import Topics
 
 CHUNK = 500
@@ -72,6 +71,7 @@ class Mirror:
         keep_hold: Callable[[str, str, str], None],
         now_text: Callable[[], str],
         has_past: bool,
+        log: Logger,
     ) -> None:
         self._broker, self._plan, self._findings, self._topics = broker, plan, findings, topics
         self._key, self._health_topic = key, health_topic
@@ -87,7 +87,8 @@ class Mirror:
         self._again_at = self._everything_at = NEVER
         self._scanned = self._adopting = self._held = self._store_seen = False
         self.ready = False
-        self.highest_seen = 0
+        self._highest_seen = 0
+        self.witness = Witness(plan, topics, key, standing, self._hold, log)
 
     def connected(self) -> None:
         """Begin anew on a fresh connection."""
@@ -96,11 +97,20 @@ class Mirror:
         self._backoff.clear()
         self._broker.subscribe([self._topics.every_config], foreign_only=True)
         self._broker.subscribe([self._health_topic])
+        self._broker.subscribe([self._topics.every_evidence], foreign_only=True)
+        self._broker.subscribe(
+            [self._topics.beacon, self._topics.every_beacon_shard], foreign_only=True, retained=True
+        )
 
     def store_seen(self) -> None:
         """Note that the store answers: what was read back before its services were known does not count."""
         if not self._store_seen:
             self._store_seen, self._scanned, self.ready, self._reading = True, False, False, None
+
+    @property
+    def highest_seen(self) -> int:
+        """Return the highest number of a message of ours that anybody showed."""
+        return max(self._highest_seen, self.witness.highest_seen)
 
     def step(self, now: float, send_sentinel: Callable[[], bytes | None]) -> None:
         """Move a read-back on; call it once the rows are known."""
@@ -139,6 +149,8 @@ class Mirror:
             self._arrived[service] = _Seen(event.payload, entry is not None and entry.confirmed)
             if reading is not None:
                 reading.missing.discard(service)
+        else:
+            self.witness.arrived(event)
 
     def judge(self, now: float, rows_known: bool, confirm: Callable[[str, int], object]) -> list[str]:
         """Judge what arrived; return the services to read and seal anew.
@@ -148,6 +160,7 @@ class Mirror:
         """
         self._forget_quiet(now)
         self._unexplained.clear()
+        self.witness.judge_beacons(None if self.ready and not self._adopting else self._raise_to)
         arrived, self._arrived = self._arrived, {}
         anew = []
         for service, seen in arrived.items():
@@ -156,13 +169,15 @@ class Mirror:
                 if not entry.confirmed:
                     confirm(service, entry.sealed.sequence)
                 continue
-            own = self._own(seen.raw, service)
+            own = own_message(seen.raw, service, self._key)
             if own is not None and not rows_known:
                 self._arrived.setdefault(service, seen)
                 if entry is not None and entry.sealed is not None and own.sequence > entry.sealed.sequence:
                     self._unexplained.add(service)
             elif self._explain(service, seen, own, now):
                 anew.append(service)
+        if rows_known and self.ready and not self._findings.holding:
+            anew += self.witness.judge_evidence()
         return anew
 
     def changed(self, service: str, now: float) -> None:
@@ -252,16 +267,16 @@ class Mirror:
         """Act on a message that is not the last seal; True when the service is to be sealed anew."""
         entry = self._plan.services.get(service)
         if own is not None:
-            self.highest_seen = max(self.highest_seen, own.sequence)
+            self._highest_seen = max(self._highest_seen, own.sequence)
             if self._adopting:
                 self._raise_to(own.sequence)
                 return False
             if not self._has_past and not self.ready:
-                self._hold("foreign-state", service, own)
+                self._hold("foreign-state", service, f"the broker retains our own {own.words}")
                 return False
         meaning = explain(seen.raw, own, entry, self._standing())
         if meaning == "hold" and own is not None:
-            self._hold("not-the-newest", service, own)
+            self._hold("not-the-newest", service, f"the broker retains our own {own.words}")
         elif meaning == "orphan" and own is not None:
             detail = f"the broker retains version {own.config_version} of epoch {own.epoch}"
             self._findings.open("orphan-retained", service, detail, self._now_text())
@@ -290,19 +305,7 @@ class Mirror:
             self._backoff[service] = (now + delay, min(2 * delay, BACKOFF_LAST_SECONDS))
         self._plan.doubt(service)
 
-    def _hold(self, name: str, service: str, own: OwnMessage) -> None:
-        detail = (
-            f"the broker retains our own number {own.sequence} (version {own.config_version}, epoch {own.epoch}),"
-            " which this daemon cannot explain"
-        )
+    def _hold(self, name: str, service: str, what: str) -> None:
+        detail = f"{what}, which this daemon cannot explain"
         self._findings.open(name, service, detail, self._now_text())
         self._keep_hold(name, service, detail)
-
-    def _own(self, raw: bytes, service: str) -> OwnMessage | None:
-        try:
-            update, _ = parse_update(unseal(raw, CONFIG_UPDATE, [self._key])[0])
-        except RejectedUpdate:
-            return None
-        if update.service != service:
-            return None
-        return OwnMessage(update.generation, update.sequence, update.config_epoch, update.config_version)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from config_daemon.core.health import Findings
 from config_daemon.core.plan import Plan
+from config_daemon.daemon.beacons import Beacons
 from config_daemon.daemon.broker import Broker
 from config_daemon.daemon.inbox import Inbox
 from config_daemon.daemon.judge import Judge
@@ -35,6 +36,7 @@ class Parts:
     plan: Plan
     mirror: Mirror
     sealer: Sealer
+    beacons: Beacons
     keeper: CacheKeeper
     requests: Requests
     reporter: Reporter

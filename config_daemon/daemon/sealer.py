@@ -18,6 +18,7 @@ from config_daemon.store.cache import Head
 from config_daemon.store.keyfiles import Signer
 from config_daemon.store.marks import Numbers
 from config_daemon.store.ports import Place, StoreFacts
+from config_daemon.wire.beacon import BEACON, Beacon, beacon_body
 from config_daemon.wire.messages import (
     CONFIG_UPDATE,
     HEALTH,
@@ -75,6 +76,10 @@ class Sealer:
     def health(self, health: Health) -> bytes:
         """Return a health message made from `numbered()`, sealed."""
         return seal(health_body(health), HEALTH, self._signer.key)
+
+    def beacon(self, beacon: Beacon) -> bytes:
+        """Return a beacon made from `numbered()`, sealed."""
+        return seal(beacon_body(beacon), BEACON, self._signer.key)
 
     def numbered(self) -> dict[str, Any] | None:
         """Return the members that order a message, with a number of its own; None while none can be reserved."""

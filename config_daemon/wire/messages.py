@@ -190,11 +190,11 @@ def parse_update(body: bytes) -> tuple[ConfigUpdate, bytes | None]:
 
     Raises: RejectedUpdate `bad-json` (step 4), `unknown-version` (5).
     """
-    members = _members(body)
+    members = members_of(body)
     try:
         return ConfigUpdate.model_validate(members), _config_bytes(body)
     except ValidationError as error:
-        raise _misshapen(error) from error
+        raise misshapen(error) from error
 
 
 def parse_health(body: bytes) -> Health:
@@ -203,9 +203,9 @@ def parse_health(body: bytes) -> Health:
     Raises: RejectedUpdate `bad-json` (step 4), `unknown-version` (5).
     """
     try:
-        return Health.model_validate(_members(body))
+        return Health.model_validate(members_of(body))
     except ValidationError as error:
-        raise _misshapen(error) from error
+        raise misshapen(error) from error
 
 
 def health_body(health: Health) -> bytes:
@@ -213,7 +213,11 @@ def health_body(health: Health) -> bytes:
     return canonical(health.model_dump(mode="json"))
 
 
-def _members(body: bytes) -> dict[str, Any]:
+def members_of(body: bytes) -> dict[str, Any]:
+    """Return a verified body's members.
+
+    Raises: RejectedUpdate `bad-json` (step 4), `unknown-version` (5).
+    """
     try:
         members = values.parse(body)
     except values.BadJson as error:
@@ -236,7 +240,8 @@ def _config_bytes(body: bytes) -> bytes | None:
     return None if end is None else text[:end].encode("utf-8")
 
 
-def _misshapen(error: ValidationError) -> RejectedUpdate:
+def misshapen(error: ValidationError) -> RejectedUpdate:
+    """Return the refusal (step 4) of a body whose members have the wrong types."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     place = ".".join(str(part) for part in first["loc"]) or "the message"
     return RejectedUpdate("bad-json", 4, f"{place}: {first['msg']}")

@@ -61,6 +61,45 @@ class Topics:
         """Return the filter that matches every daemon's health."""
         return f"{self.prefix}/health/+"
 
+    @property
+    def beacon(self) -> str:
+        """Return where the beacon is retained."""
+        return f"{self.prefix}/trust/beacon"
+
+    def beacon_shard(self, shard: str) -> str:
+        """Return where one of the beacon's shards is retained: two hex digits."""
+        return f"{self.beacon}/{shard}"
+
+    @property
+    def every_beacon_shard(self) -> str:
+        """Return the filter that matches all shards."""
+        return f"{self.beacon}/+"
+
+    def is_beacon(self, topic: str) -> bool:
+        """Tell whether this is the beacon's topic or one of its shards'."""
+        return topic == self.beacon or topic.rpartition("/")[0] == self.beacon
+
+    def evidence(self, service: str, worker: str) -> str:
+        """Return where a worker shows what it holds; never retained.
+
+        Raises: UsageError when a name cannot be one.
+        """
+        if not is_service(service) or not is_name(worker):
+            raise UsageError(f"{service!r} or {worker!r} is no name", suggestion=_NAMES)
+        return f"{self.prefix}/evidence/{service}/{worker}"
+
+    @property
+    def every_evidence(self) -> str:
+        """Return the filter that matches all workers' evidence about configs."""
+        return f"{self.prefix}/evidence/+/+"
+
+    def evidence_about(self, topic: str) -> str | None:
+        """Return the service that a worker shows evidence about on this topic, None for any other topic."""
+        head, _, worker = topic.rpartition("/")
+        root, _, service = head.rpartition("/")
+        fits = root == f"{self.prefix}/evidence" and is_service(service) and is_name(worker)
+        return service if fits else None
+
     def service_of(self, topic: str) -> str | None:
         """Return the service whose config topic this is, or None for any other topic."""
         head, _, service = topic.rpartition("/")

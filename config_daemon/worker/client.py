@@ -40,7 +40,10 @@ class Link:
 
 
 class Subscriber:
-    """Hands every message on some topic filters to `receive(topic, payload)`; False has it delivered again."""
+    """Hands every message on some topic filters to `receive(topic, payload)`; False has it delivered again.
+
+    `tick` is called about four times a second, connected or not.
+    """
 
     def __init__(
         self,
@@ -48,8 +51,11 @@ class Subscriber:
         filters: Sequence[str],
         receive: Callable[[str, bytes], bool],
         note: Callable[[str], None] = lambda text: None,
+        tick: Callable[[], None] = lambda: None,
     ) -> None:
         self._link, self._filters, self._receive, self._note = link, tuple(filters), receive, note
+        self._tick = tick
+        self._connected: Client | None = None
         self._stopping = False
         self._inbound: list[tuple[str, bytes]] = []
         self._accepted = False
@@ -67,6 +73,11 @@ class Subscriber:
             self._pause(delay * (0.5 + random.random()))  # noqa: S311 - spreads load, guards nothing
             delay = min(2 * delay, RETRY_LAST_SECONDS)
 
+    def publish(self, topic: str, raw: bytes) -> None:
+        """Send a message that nobody retains, if there is a connection; for the thread of `run`, in `receive`."""
+        if self._connected is not None:
+            self._connected.publish(topic, raw, qos=1)
+
     def stop(self) -> None:
         """Have `run` return soon; may be called from a signal handler or another thread."""
         self._stopping = True
@@ -78,11 +89,18 @@ class Subscriber:
             client = self._connect()
         except Exception as error:  # noqa: BLE001 - paho raises whatever the other side's bytes provoke
             return f"no connection to {self._link.address}: {error}"
+        try:
+            return self._live(client)
+        finally:
+            self._connected = None
+
+    def _live(self, client: Client) -> str | None:
         until = time.monotonic() + CONNACK_SECONDS
         while not self._stopping:
             trouble = self._turn(client)
             # what arrived is handled first: the program's own troubles are none of the connection's
             taken = self._handle_inbound()
+            self._tick()
             if trouble is not None:
                 return trouble
             if not self._accepted and time.monotonic() > until:
@@ -141,7 +159,7 @@ class Subscriber:
         if reason.is_failure:
             self._note(f"{self._link.address} refused us: {reason}")
             return
-        self._accepted = True
+        self._accepted, self._connected = True, client
         client.subscribe([(one, 1) for one in self._filters])
 
     def _on_subscribe(self, _client: Client, _data: Any, _mid: int, reasons: Any, _properties: Any) -> None:
@@ -155,4 +173,5 @@ class Subscriber:
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while not self._stopping and time.monotonic() < until:
+            self._tick()
             time.sleep(min(TURN_SECONDS, max(0.0, until - time.monotonic())))

@@ -16,10 +16,13 @@ from config_daemon import failpoints
 from config_daemon.errors import ErrorContext, InvalidConfig, RejectedUpdate
 from config_daemon.wire.topics import Topics
 from config_daemon.worker.keep import Keep
+from config_daemon.worker.lookout import Lookout
 from config_daemon.worker.trust import Accepted, Belief, Trust
 
+FirstUse = Literal["wait", "run"]
 State = Literal["applied", "rejected", "deleted", "held"]
 Apply = Callable[[str, Any], None]
+RETIRED = "stale"  # what runs was signed by a key that would not be believed today
 Validate = Callable[[Mapping[str, Any]], Any]
 
 
@@ -48,15 +51,20 @@ class Follower:
         topics: Topics,
         apply: Apply,
         report: Callable[[Report], None],
+        lookout: Lookout,
         validate: Mapping[str, Validate] | None = None,
+        first_use: FirstUse = "wait",
     ) -> None:
-        self._trust, self._keep, self._topics = trust, keep, topics
+        self._trust, self._keep, self._topics, self._lookout = trust, keep, topics, lookout
+        self._first_use = first_use
         self._apply, self._report, self._validate = apply, report, validate or {}
         self._services = tuple(services)
         self._belief: dict[str, Belief] = {}
         self._flags: dict[str, tuple[str, ...]] = {}
         self._running: dict[str, str] = {}  # the checksum of what the program applied last
         self._tried: set[str] = set()
+        self._waiting: dict[str, Accepted] = {}
+        self._said_flags: dict[str, tuple[str, ...]] = {}
 
     def start(self) -> None:
         """Run what was accepted before, without asking any broker."""
@@ -69,10 +77,12 @@ class Follower:
                 self._start_from_kept(service, belief, belief.current)
 
     def receive(self, topic: str, raw: bytes) -> bool:
-        """Take one message; ends in exactly one report. False: a passing trouble, have it delivered again.
+        """Take one message; a config ends in exactly one report. False: have what is retained delivered again.
 
         Raises: RuntimeError before `start`, when nobody knows the floor yet.
         """
+        if self._topics.is_beacon(topic):
+            return self._heed(topic, raw)
         service = self._topics.service_of(topic) or ""
         if service in self._services and service not in self._belief:
             raise RuntimeError("start() comes before the first message")
@@ -80,12 +90,62 @@ class Follower:
         try:
             accepted = self._trust.judge(topic, raw, belief)
         except RejectedUpdate as rejection:
+            if rejection.reason in ("rollback", "fork"):
+                self._lookout.show(service, belief)
             self._say(service, None, "rejected", rejection)
+            return True
+        if belief.floor is None and not self._may_run(service, accepted):
+            self._say(service, accepted, "held")
             return True
         if accepted.again and not self._worth_another_try(service, belief):
             self._say(service, accepted, "held")
             return True
         return self._take(service, belief, accepted)
+
+    def tick(self) -> None:
+        """Report what changes by the passing of time alone: nobody may have said anything for a while."""
+        for service in self._services:
+            if service in self._belief and self._all_flags(service) != self._said_flags.get(service, ()):
+                self._say(service, None, "held")
+
+    def _may_run(self, service: str, accepted: Accepted) -> bool:
+        """Tell whether a first message may be taken: without a floor, only a fresh beacon tells today's from old."""
+        if self._lookout.confirms(service, accepted.floor):
+            self._confirmed(service)
+            return True
+        waiting = self._waiting.get(service)
+        if waiting is None or accepted.floor[:2] > waiting.floor[:2]:
+            self._waiting[service] = accepted
+        return self._first_use == "run"
+
+    def _heed(self, topic: str, raw: bytes) -> bool:
+        """Take a beacon. False: it lists what never came, have it delivered again."""
+        if not self._lookout.take(topic, raw, {name: one.floor for name, one in self._belief.items()}):
+            return True
+        is_starved = False
+        for service, belief in list(self._belief.items()):
+            waiting = self._waiting.get(service)
+            if (
+                belief.floor is None
+                and waiting is not None
+                and self._lookout.confirms(service, waiting.floor)
+            ):
+                self._confirmed(service)
+                is_starved |= not self._take(service, belief, waiting)
+            elif belief.floor is not None and self._lookout.confirms(service, belief.floor):
+                self._confirmed(service)
+                self._lookout.compare(service, belief)
+            else:
+                is_starved |= self._lookout.compare(service, belief)
+        self.tick()
+        return not is_starved
+
+    def _confirmed(self, service: str) -> None:
+        self._waiting.pop(service, None)
+        self._flags[service] = tuple(flag for flag in self._flags[service] if flag != "unconfirmed")
+
+    def _all_flags(self, service: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self._flags.get(service, ()), *self._lookout.flags(service))))
 
     def _worth_another_try(self, service: str, belief: Belief) -> bool:
         return belief.outcome in ("pending", "rejected") and service not in self._tried
@@ -115,11 +175,11 @@ class Follower:
     ) -> tuple[Belief, Any, RejectedUpdate | None]:
         """Return what to keep before anything is applied, the values to apply, and why not to."""
         if accepted.update.deleted:
-            return Belief(accepted.floor, None, belief.good, "deleted"), None, None
+            return Belief(accepted.floor, None, belief.good, "deleted", accepted.raw), None, None
         try:
             values = self._check(service, accepted)
         except RejectedUpdate as rejection:
-            kept = replace(belief, floor=accepted.floor, current=belief.good, outcome="rejected")
+            kept = Belief(accepted.floor, belief.good, belief.previous, "rejected", accepted.raw)
             return kept, None, rejection
         return Belief(accepted.floor, accepted.raw, belief.good, "pending"), values, None
 
@@ -160,7 +220,7 @@ class Follower:
                 return RejectedUpdate("apply-failed", 12, f"{type(error).__name__}: {error}")
             failpoints.reached("worker_after_apply")
             self._running[service] = checksum
-        self._flags[service] = tuple(flag for flag in self._flags[service] if flag != "stale")
+        self._flags[service] = tuple(flag for flag in self._flags[service] if flag != RETIRED)
         return None
 
     def _start_from_kept(self, service: str, belief: Belief, raw: bytes) -> None:
@@ -187,7 +247,7 @@ class Follower:
             accepted, stale = self._trust.recall(self._topics.config(service), raw)
             rejection = self._hand_over(service, accepted, self._check(service, accepted))
             if stale and not rejection:
-                self._flags[service] = (*self._flags[service], "stale")
+                self._flags[service] = (*self._flags[service], RETIRED)
         except RejectedUpdate as error:
             rejection = error
         if unfinished is not None and not rejection:
@@ -204,6 +264,7 @@ class Follower:
         errors: tuple[ErrorContext, ...] = (),
     ) -> None:
         update = accepted.update if accepted else None
+        self._said_flags[service] = self._all_flags(service)
         self._report(
             Report(
                 service,
@@ -212,7 +273,7 @@ class Follower:
                 update.config_version if update else None,
                 state,
                 rejection.reason if rejection else None,
-                self._flags.get(service, ()),
+                self._said_flags[service],
                 (*(rejection.contexts if rejection else ()), *errors),
             )
         )
@@ -220,7 +281,7 @@ class Follower:
 
 def _undone(pending: Belief) -> Belief:
     """Return the belief without an unfinished message: only its number stays."""
-    return Belief(pending.floor, pending.previous, None, "rejected")
+    return Belief(pending.floor, pending.previous, None, "rejected", pending.current)
 
 
 def _cannot_keep(error: OSError) -> ErrorContext:

@@ -62,8 +62,9 @@ class Keep:
             "current": _text(belief.current),
             "previous": _text(belief.previous),
             "outcome": belief.outcome,
+            "unused": _text(belief.unused),
         }
-        # not escaped: some characters would take six times the bytes, and two of the largest messages too many
+        # not escaped: some characters would take six times the bytes, and three of the largest messages too many
         body = json.dumps(members, ensure_ascii=False).encode()
         self._replace(self._path(service), hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
 
@@ -76,7 +77,7 @@ class Keep:
             raise ValueError("unknown outcome")
         current, previous = _bytes(members["current"]), _bytes(members["previous"])
         floor = _floor(members["floor"]) if members["anchor"] == self._anchor else None
-        return Belief(floor, current, previous, members["outcome"])
+        return Belief(floor, current, previous, members["outcome"], _bytes(members.get("unused")))
 
     def _path(self, service: str) -> Path:
         return self._folder / f"{service}.state"

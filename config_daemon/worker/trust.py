@@ -17,6 +17,7 @@ from nacl.bindings import crypto_sign_BYTES
 from nacl.signing import VerifyKey
 
 from config_daemon.errors import KeyUnavailable, RejectedUpdate
+from config_daemon.wire.beacon import BEACON, Beacon, parse_beacon
 from config_daemon.wire.keys import key_id
 from config_daemon.wire.messages import CONFIG_UPDATE, ConfigUpdate, parse_update
 from config_daemon.wire.sealing import unseal
@@ -37,12 +38,21 @@ class Floor(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Belief:
-    """What is kept for one topic: floor, the message that runs, the one before, how the last attempt ended."""
+    """What is kept for one topic: floor, the message that runs, the one before, how the last attempt ended.
+
+    `unused` is the message at the floor where that is not `current`: refused, failed, or a tombstone.
+    """
 
     floor: Floor | None = None
     current: bytes | None = None
     previous: bytes | None = None
     outcome: Outcome | None = None
+    unused: bytes | None = None
+
+    @property
+    def at_floor(self) -> bytes | None:
+        """The message that proves the floor."""
+        return self.unused or self.current
 
     @property
     def good(self) -> bytes | None:
@@ -103,6 +113,21 @@ class Trust:
                 reason, 8, f"generation {update.generation}, the keyring's is {self._generation}"
             )
         return update, hashlib.sha256(body).hexdigest()
+
+    def beacon(self, topic: str, raw: bytes) -> Beacon:
+        """Verify a beacon, or one of its shards, of the present generation.
+
+        Raises: RejectedUpdate.
+        """
+        body, key = unseal(raw, BEACON, self._keys)
+        beacon = parse_beacon(body)
+        if beacon.key_id != key_id(bytes(key)):
+            raise RejectedUpdate("wrong-key", 5, "it names another key than the one that signed it")
+        if (self._topics.beacon_shard(beacon.shard) if beacon.shard else self._topics.beacon) != topic:
+            raise RejectedUpdate("wrong-service", 6, f"it is no beacon for {topic}")
+        if beacon.generation != self._generation:
+            raise RejectedUpdate("rollback", 8, f"generation {beacon.generation}")
+        return beacon
 
     def recall(self, topic: str, raw: bytes) -> tuple[Accepted, bool]:
         """Read a message that was accepted before; also tell whether it would be refused if it came now.

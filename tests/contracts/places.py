@@ -47,7 +47,10 @@ class Line:
         for event in self.inbox.wait(self._patience, self.broker.sockets()):
             assert isinstance(event, Dialed)
             self.broker.adopt(event, time.monotonic())
-        happened = self.broker.drive(time.monotonic() + later)
+        happened = [
+            event._replace(retained=False) if isinstance(event, Arrived) else event
+            for event in self.broker.drive(time.monotonic() + later)
+        ]
         self.events += happened
         return happened
 

@@ -16,7 +16,8 @@ from nacl.signing import SigningKey
 from config_daemon.errors import ConfigDaemonError, KeyUnavailable
 from config_daemon.store import dotenv
 from config_daemon.store.dotenv_new import write_new
-from config_daemon.store.keyfiles import MAX_BYTES, KeyFiles, new_key_text
+from config_daemon.store.keyfiles import KeyFiles, new_key_text
+from config_daemon.store.privacy import MAX_BYTES
 from config_daemon.wire.keys import key_id, public_key_pem, signing_key_pem
 
 SIGNING, OTHER = SigningKey(bytes(range(32))), SigningKey(bytes(range(1, 33)))

@@ -13,11 +13,13 @@ from typing import Any, Self
 from nacl.signing import SigningKey
 
 from config_daemon.errors import ErrorContext, InvalidConfig
-from config_daemon.worker.follow import Follower, Report
+from config_daemon.worker.follow import FirstUse, Follower, Report
 from config_daemon.worker.keep import Keep
+from config_daemon.worker.lookout import Lookout
 from config_daemon.worker.trust import Belief, Trust
 from tests.worker.updates import KEY, SERVICE, TOPIC, TOPICS
 
+NOW_MS = 1_767_323_045_678  # 2026-01-02T03:04:05.678Z
 PROBLEM = ErrorContext("type_error", "NOT_A_NUMBER", "number: must be one", "Give a number.", "number")
 
 
@@ -32,6 +34,7 @@ class Edge:
         mended: bool = False,
         generation: int = 1,
         disk: Callable[[Path, str], Keep] = Keep,
+        first_use: FirstUse = "run",
     ) -> None:
         self.folder, self.mended = folder, mended
         self.applied: list[Any] = []
@@ -42,6 +45,12 @@ class Edge:
         self.on_validate: Callable[[Any], Any] = lambda values: values
         trust = Trust([key.verify_key for key in keys], [SERVICE], TOPICS, generation)
         self.keep = disk(folder, trust.anchor)
+        self.clock, self.calendar_ms = 1000.0, NOW_MS
+        self.shown: list[tuple[str, bytes]] = []
+        self.lookout = Lookout(
+            trust, [SERVICE], TOPICS, "edge", lambda *what: self.shown.append(what),
+            clock=lambda: self.clock, calendar=lambda: self.calendar_ms,
+        )  # fmt: skip
         self.follower = Follower(
             trust,
             self.keep,
@@ -50,6 +59,8 @@ class Edge:
             apply=self._apply,
             report=lambda report: self.on_report(report),
             validate={SERVICE: self._validate},
+            lookout=self.lookout,
+            first_use=first_use,
         )
 
     def start(self) -> Self:

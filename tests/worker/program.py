@@ -20,6 +20,7 @@ from config_daemon.wire.keys import public_key_from_text
 from config_daemon.wire.topics import Topics
 from config_daemon.worker.follow import Follower, Report
 from config_daemon.worker.keep import Keep
+from config_daemon.worker.lookout import Lookout
 from config_daemon.worker.trust import Trust
 
 SERVICE = "stt-worker"
@@ -30,7 +31,10 @@ def main(folder: str, public_key: str) -> None:
     failpoints.arm(os.environ.get("CONFIG_DAEMON_FAILPOINT", ""))
     topics = Topics()
     trust = Trust([public_key_from_text(public_key)], [SERVICE], topics)
-    follower = Follower(trust, Keep(Path(folder), trust.anchor), [SERVICE], topics, apply, report)
+    lookout = Lookout(trust, [SERVICE], topics, "program", lambda topic, raw: None)
+    follower = Follower(
+        trust, Keep(Path(folder), trust.anchor), [SERVICE], topics, apply, report, lookout, first_use="run"
+    )
     follower.start()
     for line in sys.stdin:
         follower.receive(topics.config(SERVICE), base64.b64decode(line))

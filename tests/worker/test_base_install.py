@@ -43,13 +43,15 @@ from config_daemon.wire.topics import Topics
 from config_daemon.worker.client import Link, Subscriber
 from config_daemon.worker.follow import Follower
 from config_daemon.worker.keep import Keep
+from config_daemon.worker.lookout import Lookout
 from config_daemon.worker.trust import Trust
 
 topics = Topics()
 trust = Trust([public_key_from_text(sys.argv[2])], ["stt-worker"], topics)
 applied, reports = [], []
 follower = Follower(trust, Keep(Path(sys.argv[1]), trust.anchor), ["stt-worker"], topics,
-                    lambda service, values: applied.append(values), reports.append)
+                    lambda service, values: applied.append(values), reports.append,
+                    Lookout(trust, ["stt-worker"], topics, "edge", lambda topic, raw: None), first_use="run")
 follower.start()
 assert follower.receive(topics.config("stt-worker"), bytes.fromhex(sys.argv[3]))
 assert applied == [{"number": 1}], applied

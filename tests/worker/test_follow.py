@@ -176,8 +176,9 @@ def test_services_do_not_touch_each_other(edge: Edge) -> None:
     applied: list[tuple[str, Any]] = []
     keep = Keep(edge.folder, trust.anchor)
     both = Follower(
-        trust, keep, [SERVICE, "global"], TOPICS, lambda *what: applied.append(what), edge.reports.append
-    )
+        trust, keep, [SERVICE, "global"], TOPICS, lambda *what: applied.append(what), edge.reports.append,
+        edge.lookout, first_use="run",
+    )  # fmt: skip
     both.start()
     both.receive(TOPIC, update(9))
     both.receive(TOPICS.config("global"), update(2, service="global"))

@@ -1,0 +1,136 @@
+"""Publish the beacon: every 30 s, and soon after a service that none listed yet was confirmed.
+
+Laws: only confirmed messages are listed; shards whose lists changed go before the beacon that names their
+digests; nothing is published while configs may not be; what it costs follows what changed.
+
+Source: docs/protocol.md "The beacon".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from config_daemon.core.plan import Plan
+from config_daemon.daemon.broker import Broker
+from config_daemon.daemon.sealer import Sealer
+from config_daemon.wire.beacon import (
+    BEACON_SECONDS,
+    INLINE_SERVICES,
+    Beacon,
+    Numbered,
+    list_digest,
+    shard_of,
+)
+from config_daemon.wire.topics import Topics
+
+SOON_SECONDS = 0.25
+NEVER = float("-inf")
+
+
+class Beacons:
+    """Knows what the last beacon listed, and when the next one is due."""
+
+    def __init__(
+        self,
+        sealer: Sealer,
+        broker: Broker,
+        plan: Plan,
+        topics: Topics,
+        keyring: Numbered,
+        audit: Callable[[], dict[str, Any] | None],
+    ) -> None:
+        self._sealer, self._broker, self._plan, self._topics = sealer, broker, plan, topics
+        self._keyring, self._audit = keyring, audit
+        self._sent_at = NEVER
+        self._listed: set[str] = set()  # names that some beacon of this process has listed
+        self._unlisted = False
+        self._members: dict[str, set[str]] = {}
+        self._digests: dict[str, str] = {}
+        self._shards_due: dict[str, None] = {}
+        self._beginning = False
+
+    def connected(self) -> None:
+        """Begin anew on a fresh connection: what the broker retains of the lists is not known."""
+        self._sent_at, self._beginning = NEVER, False
+        self._shards_due = dict.fromkeys(self._members)
+
+    def step(self, now: float) -> None:
+        """Publish what is due; call it only while configs may be published."""
+        self._note_changes()
+        if self._beginning or now >= self._due_at():
+            self._beginning = not self._publish(now)
+
+    def next_due(self, now: float) -> float:
+        """Return in how many seconds there is something to do."""
+        return 0.05 if self._beginning else max(0.0, self._due_at() - now)
+
+    def _due_at(self) -> float:
+        soon = self._unlisted and not len(
+            self._plan
+        )  # while many are on their way, one beacon will do for all
+        return self._sent_at + (SOON_SECONDS if soon else BEACON_SECONDS)
+
+    def _note_changes(self) -> None:
+        changed, self._plan.changed = self._plan.changed, set()
+        for service in changed:
+            shard = shard_of(service)
+            names = self._members.setdefault(shard, set())
+            if self._is_confirmed(service):
+                names.add(service)
+                self._unlisted = self._unlisted or service not in self._listed
+            else:
+                names.discard(service)
+            self._shards_due[shard] = None
+
+    def _publish(self, now: float) -> bool:
+        """Publish shards whose lists changed, then the beacon; False while there is no room for all of them."""
+        sharded = sum(map(len, self._members.values())) > INLINE_SERVICES
+        for shard in list(self._shards_due) if sharded else ():
+            if not self._publish_shard(shard, now):
+                return False
+        if not self._broker.room(self._topics.beacon, now):
+            return False
+        services = (
+            {} if sharded else self._lines({name for names in self._members.values() for name in names})
+        )
+        shards = dict(self._digests) if sharded else None
+        if not self._send(self._topics.beacon, now, services, shards=shards, audit=self._audit()):
+            return False
+        if not sharded:
+            self._digests.clear()
+        self._sent_at, self._unlisted = now, False
+        self._listed.update(*self._members.values())
+        return True
+
+    def _publish_shard(self, shard: str, now: float) -> bool:
+        services = self._lines(self._members[shard])
+        digest = list_digest(services)
+        topic = self._topics.beacon_shard(shard)
+        if self._digests.get(shard) != digest or self._sent_at == NEVER:
+            if not self._broker.room(topic, now) or not self._send(topic, now, services, shard=shard):
+                return False
+            self._digests[shard] = digest
+        del self._shards_due[shard]
+        return True
+
+    def _send(self, topic: str, now: float, services: dict[str, Numbered], **members: Any) -> bool:
+        numbers = self._sealer.numbered()
+        if numbers is None:
+            return False
+        keyring = None if "shard" in members else self._keyring
+        beacon = Beacon(services=services, keyring=keyring, **members, **numbers)
+        self._broker.send(topic, self._sealer.beacon(beacon), beacon.sequence, now)
+        return True
+
+    def _lines(self, names: set[str]) -> dict[str, Numbered]:
+        lines = {}
+        for name in sorted(names):
+            sealed = self._plan.services[name].sealed if self._is_confirmed(name) else None
+            if sealed is not None:
+                lines[name] = Numbered(sealed.sequence, sealed.body_sha256)
+        return lines
+
+    def _is_confirmed(self, service: str) -> bool:
+        entry = self._plan.services.get(service)
+        return entry is not None and entry.confirmed and entry.sealed is not None

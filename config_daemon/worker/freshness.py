@@ -1,0 +1,108 @@
+"""Whether the world that a worker is shown is today's: what beacons prove. Pure.
+
+Laws: a beacon proves only what its fresh number and date allow; no clock takes part in accepting a config;
+what is listed twice in a row and not held, or held and not listed, is told apart and told.
+
+Source: docs/protocol.md "The beacon".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal
+
+from config_daemon.wire.beacon import BEACON_SECONDS, Beacon, Numbered, list_digest, shard_of
+from config_daemon.worker.trust import Floor
+
+INTERVALS, TWICE = 3, 2
+Standing = Literal["listed", "more", "less", "unknown"]
+
+
+class Freshness:
+    """What one worker's beacons of this process say; times are monotonic seconds and Unix milliseconds."""
+
+    def __init__(self, started_at: float, beacon_seconds: float = BEACON_SECONDS) -> None:
+        self._patience = INTERVALS * beacon_seconds
+        self._fresh_at = started_at
+        self._highest = 0
+        self._highest_at: float | None = None
+        self._newest: Beacon | None = None
+        self._shards: dict[str, Mapping[str, Numbered]] = {}
+        self._consecutive: dict[str, tuple[Standing, int, int]] = {}
+        self.is_time_unsure = False
+
+    @property
+    def highest(self) -> int:
+        """Return the highest number of a beacon seen in this process, 0 before the first."""
+        return self._highest
+
+    def is_stale(self, now: float) -> bool:
+        """Tell whether no fresh beacon came for three intervals."""
+        return now - self._fresh_at > self._patience
+
+    def take(self, beacon: Beacon, held: int, now: float, unix_ms: int) -> bool:
+        """Take a verified beacon of the keyring's generation; True when it is fresh.
+
+        `held` is the highest number among the floors: what lies below was true once.
+        """
+        if beacon.sequence <= self._highest or beacon.sequence < held:
+            return False
+        advanced = self._highest_at is not None and now - self._highest_at <= self._patience
+        self._highest, self._highest_at = beacon.sequence, now
+        age_seconds = (unix_ms - _unix_ms(beacon.issued_at)) / 1000
+        # Signed by the daemon and later than our clock: the clock is behind, and no clock. What is older than
+        # our clock allows proves nothing, however fast it advances: somebody may be playing yesterday.
+        is_unsure = age_seconds < -self._patience
+        if age_seconds > self._patience or (is_unsure and not advanced):
+            return False
+        self._newest, self._fresh_at, self.is_time_unsure = beacon, now, is_unsure
+        return True
+
+    def take_shard(self, shard: str, services: Mapping[str, Numbered]) -> None:
+        """Take a verified shard; it counts as far as a fresh beacon names its digest."""
+        self._shards[shard] = services
+
+    def standing(self, service: str, floor: Floor | None) -> Standing:
+        """Tell what the newest fresh beacon says of a message: it lists it, or more, or less or other."""
+        listed = self._listed(service)
+        if self._newest is None or listed is _UNKNOWN or (floor is None and listed is None):
+            return "unknown"
+        if floor is None:
+            return "more"
+        if listed is None or floor.generation != self._newest.generation:
+            return "less"
+        if listed == (floor.sequence, floor.body_sha256):
+            return "listed"
+        return "more" if listed.number > floor.sequence else "less"
+
+    def twice(self, service: str, standing: Standing) -> bool:
+        """Count what the newest beacon says of a service; True from the second one in a row that says the same."""
+        before, count, counted = self._consecutive.get(service, ("unknown", 0, 0))
+        if standing != before:
+            count = 1
+        elif counted != self._highest:
+            count += 1
+        self._consecutive[service] = standing, count, self._highest
+        return count >= TWICE
+
+    def _listed(self, service: str) -> Numbered | None:
+        if self._newest is None:
+            return _UNKNOWN
+        if self._newest.shards is None:
+            return self._newest.services.get(service)
+        shard = shard_of(service)
+        services = self._shards.get(shard)
+        digest = self._newest.shards.get(shard)
+        if digest is None:
+            return None
+        if services is None or list_digest(dict(services)) != digest:
+            return _UNKNOWN
+        return services.get(service)
+
+
+_UNKNOWN = Numbered(-1, "")
+
+
+def _unix_ms(timestamp: str) -> int:
+    return round(datetime.fromisoformat(timestamp).timestamp() * 1000)

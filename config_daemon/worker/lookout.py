@@ -1,0 +1,99 @@
+"""Watch over what a worker is shown: follow the beacon, flag what is starved, show what it holds.
+
+Laws: a flag says what is known and stops nothing; evidence is the unchanged bytes of a signed message, at
+most one a minute and service; what a beacon lists is compared with the floor, never with a clock.
+
+Source: docs/protocol.md "Evidence" and "The beacon".
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from config_daemon.errors import RejectedUpdate
+from config_daemon.wire.beacon import BEACON_SECONDS, shard_of
+from config_daemon.wire.topics import Topics
+from config_daemon.worker.freshness import Freshness
+from config_daemon.worker.trust import Belief, Floor, Trust
+
+EVIDENCE_SECONDS = 60.0
+
+
+def unix_ms() -> int:
+    """Return this machine's idea of the time, in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class Lookout:
+    """What the beacons say about the followed services; `show` publishes evidence: (topic, raw)."""
+
+    def __init__(
+        self,
+        trust: Trust,
+        services: Sequence[str],
+        topics: Topics,
+        worker: str,
+        show: Callable[[str, bytes], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        calendar: Callable[[], int] = unix_ms,
+        beacon_seconds: float = BEACON_SECONDS,
+    ) -> None:
+        self._trust, self._services, self._topics, self._worker = trust, tuple(services), topics, worker
+        self._show, self._clock, self._calendar = show, clock, calendar
+        self._freshness = Freshness(clock(), beacon_seconds)
+        self._frozen: set[str] = set()
+        self._shown_at: dict[str, float] = {}
+
+    @property
+    def filters(self) -> list[str]:
+        """Return what to subscribe to beside the configs."""
+        shards = {self._topics.beacon_shard(shard_of(service)) for service in self._services}
+        return [self._topics.beacon, *sorted(shards)]
+
+    def take(self, topic: str, raw: bytes, floors: Mapping[str, Floor | None]) -> bool:
+        """Take a message on a beacon's topic; True when what is known about services may have changed."""
+        try:
+            beacon = self._trust.beacon(topic, raw)
+        except RejectedUpdate:
+            return False  # proves nothing; if no good one comes, that shows
+        if beacon.shard is not None:
+            self._freshness.take_shard(beacon.shard, beacon.services)
+            return True
+        held = max((floor.sequence for floor in floors.values() if floor is not None), default=0)
+        return self._freshness.take(beacon, held, self._clock(), self._calendar())
+
+    def confirms(self, service: str, floor: Floor) -> bool:
+        """Tell whether a fresh beacon lists exactly this message."""
+        return (
+            not self._freshness.is_stale(self._clock())
+            and self._freshness.standing(service, floor) == "listed"
+        )
+
+    def compare(self, service: str, belief: Belief) -> bool:
+        """Compare a service with a fresh beacon; True when something newer was listed twice and never came."""
+        standing = self._freshness.standing(service, belief.floor)
+        is_twice = self._freshness.twice(service, standing)
+        if standing == "less" and is_twice:
+            self.show(service, belief)
+        is_starved = standing == "more" and is_twice
+        news = is_starved and service not in self._frozen
+        self._frozen = self._frozen | {service} if is_starved else self._frozen - {service}
+        return news
+
+    def show(self, service: str, belief: Belief) -> None:
+        """Publish the bytes that prove the floor, unless that was done within the last minute."""
+        raw, now = belief.at_floor, self._clock()
+        if raw is not None and now - self._shown_at.get(service, float("-inf")) >= EVIDENCE_SECONDS:
+            self._shown_at[service] = now
+            self._show(self._topics.evidence(service, self._worker), raw)
+
+    def flags(self, service: str) -> tuple[str, ...]:
+        """Return what a person should know about how this worker is served."""
+        found = {
+            "stale": self._freshness.is_stale(self._clock()),
+            "frozen": service in self._frozen,
+            "time-unsure": self._freshness.is_time_unsure,
+        }
+        return tuple(flag for flag, holds in found.items() if holds)
