@@ -19,12 +19,11 @@ HOMES: dict[str, tuple[tuple[str, ...], str]] = {
     "inotify_simple": (("daemon/watch.py",), "the events of files are reduced to a hint there"),
     "apsw": (("store/",), "errors are translated at this border; a second SQLite would drop locks"),
     "sqlite3": ((), "a second SQLite in one process drops the first one's locks"),
-    "nacl": (("wire/", "store/keyfiles.py", "cli/init.py", "worker/trust.py", "daemon/mirror.py",
+    "nacl": (("wire/", "store/keyfiles.py", "store/keybackup.py", "cli/init.py", "worker/trust.py", "daemon/mirror.py",
               "daemon/witness.py"),
-             "signatures are made and checked in wire; elsewhere only key objects pass through"),
+             "signatures are made and checked in wire, key backups in keybackup; elsewhere only key objects pass"),
     "cryptography": (("store/vault.py",), "AES-GCM has one home; signatures never come from here"),
     "dotenv": (("store/dotenv.py",), "its quirks are guarded in one place"),
-    "structlog": (("logs.py",), "loggers are handed out by one module"),
     "jsonschema_rs": (("catalog/",), "the edge does not have it"),
     "pydantic_core": (("catalog/",), "comes with pydantic, for its error types"),
     "pydantic": (("wire/messages.py", "wire/beacon.py", "catalog/"), "models of messages and of services only"),
@@ -38,7 +37,7 @@ HOMES: dict[str, tuple[tuple[str, ...], str]] = {
 PURE = ("wire", "core")
 PURE_FILES = ("worker/trust.py",)
 IMPURE_MODULES = {
-    "time", "os", "socket", "threading", "random", "secrets", "logging", "structlog", "pathlib", "subprocess",
+    "time", "os", "socket", "threading", "random", "secrets", "logging", "pathlib", "subprocess",
     "select", "tempfile", "shutil", "asyncio", "ssl", "signal", "sys", "io", "fcntl",
 }  # fmt: skip
 

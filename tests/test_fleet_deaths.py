@@ -89,13 +89,13 @@ def test_a_stop_with_a_full_disk_says_good_bye_all_the_same(fleet: Fleet) -> Non
     fleet.settle()
 
 
-def test_a_late_joiner_gets_what_is_retained_and_flags_it_unconfirmed(fleet: Fleet) -> None:
+def test_a_late_joiner_gets_what_is_retained_and_a_beacon_confirms_it(fleet: Fleet) -> None:
     fleet.stop_daemon()
     late = fleet.add_worker("late", TTS)
     late.start()
     late.run()
     assert late.running["volume_percent"] == 10
-    assert late.reports[-1].flags == ("unconfirmed",)
+    assert late.reports[-1].flags == ()
 
 
 def test_a_deleted_service_is_withdrawn_and_comes_back_under_a_higher_number(fleet: Fleet) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -25,8 +26,6 @@ def command(session: Session, file: str, topic: str, public_key: str | None) -> 
     config-daemon verify message.json --topic system/config/stt-worker
     """
     from config_daemon.wire.keys import public_key_from_text
-    from config_daemon.wire.topics import Topics
-    from config_daemon.worker.trust import Trust
 
     try:
         raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
@@ -39,21 +38,38 @@ def command(session: Session, file: str, topic: str, public_key: str | None) -> 
         raise UsageError(
             f"{error.filename} cannot be read: {error.strerror}", suggestion="Name a readable file."
         ) from error
-    head, _, service = topic.rpartition("/")
-    topics = Topics(head.removesuffix("/config"))
     try:
-        # a line that mosquitto_sub ended is the message still
-        update, body_sha256 = Trust([key], [service], topics).verify(topic, raw.removesuffix(b"\n"))
+        data, headline = _verified(
+            key, topic, raw.removesuffix(b"\n")
+        )  # a line of mosquitto_sub is the message
     except RejectedUpdate as rejection:
-        headline = f"rejected at {rejection.message}"
         refused = {"verdict": "rejected", "step": rejection.step, "reason": rejection.reason}
-        session.show({**refused, "detail": rejection.detail}, lambda: headline)
+        told = f"rejected at {rejection.message}"
+        session.show({**refused, "detail": rejection.detail}, lambda: told)
         return 1
-    data = {
-        "verdict": "good",
-        "body_sha256": body_sha256,
-        **update.model_dump(mode="json", exclude_none=True),
-    }
-    session.show(data, lambda: f"good: {update.service} version {update.config_version}, number {update.sequence} of "
-                               f"generation {update.generation}, sealed {update.issued_at}")  # fmt: skip
+    session.show({"verdict": "good", **data}, lambda: f"good: {headline}")
     return 0
+
+
+def _verified(key: Any, topic: str, raw: bytes) -> tuple[dict[str, Any], str]:
+    """Return a good message's members and what to say of it.
+
+    Raises: RejectedUpdate.
+    """
+    from config_daemon.wire.topics import Topics
+    from config_daemon.worker.trust import Trust
+
+    prefix, is_beacon, _ = topic.partition("/trust/beacon")
+    if is_beacon:
+        beacon = Trust([key], [], Topics(prefix)).beacon(topic, raw)
+        words = (
+            f"beacon number {beacon.sequence} of generation {beacon.generation}, sealed {beacon.issued_at}"
+        )
+        return beacon.model_dump(mode="json", exclude_none=True), words
+    head, _, service = topic.rpartition("/")
+    update, body_sha256 = Trust([key], [service], Topics(head.removesuffix("/config"))).verify(topic, raw)
+    words = (
+        f"{update.service} version {update.config_version}, number {update.sequence} of "
+        f"generation {update.generation}, sealed {update.issued_at}"
+    )
+    return {"body_sha256": body_sha256, **update.model_dump(mode="json", exclude_none=True)}, words

@@ -43,9 +43,8 @@ class Beacons:
         self._sealer, self._broker, self._plan, self._topics = sealer, broker, plan, topics
         self._keyring, self._audit = keyring, audit
         self._sent_at = NEVER
-        self._listed: set[str] = set()  # names that some beacon of this process has listed
+        self._members: dict[str, set[str]] = {}  # by shard, whatever was confirmed once
         self._unlisted = False
-        self._members: dict[str, set[str]] = {}
         self._digests: dict[str, str] = {}
         self._shards_due: dict[str, None] = {}
         self._beginning = False
@@ -76,11 +75,11 @@ class Beacons:
         for service in changed:
             shard = shard_of(service)
             names = self._members.setdefault(shard, set())
-            if self._is_confirmed(service):
-                names.add(service)
-                self._unlisted = self._unlisted or service not in self._listed
-            else:
+            if service not in self._plan.services:
                 names.discard(service)
+            elif service not in names and self._is_confirmed(service):
+                names.add(service)
+                self._unlisted = True
             self._shards_due[shard] = None
 
     def _publish(self, now: float) -> bool:
@@ -100,7 +99,6 @@ class Beacons:
         if not sharded:
             self._digests.clear()
         self._sent_at, self._unlisted = now, False
-        self._listed.update(*self._members.values())
         return True
 
     def _publish_shard(self, shard: str, now: float) -> bool:

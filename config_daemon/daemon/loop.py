@@ -38,7 +38,7 @@ class Daemon:
         near = {name for event in events for name in self._heed(event, now)}
         for happened in p.broker.drive(now):
             self._learn(happened, now)
-        self._look(now, "schemas" in near)
+        self._look(now, near)
         if p.sight.settled:
             p.sight.reread(p.mirror.judge(now, p.sight.rows_known, self._confirm))
             p.mirror.step(now, lambda: p.reporter.sentinel(now))
@@ -96,9 +96,9 @@ class Daemon:
             case e.Subscribed():
                 p.mirror.subscribed(event)
 
-    def _look(self, now: float, hinted: bool) -> None:
+    def _look(self, now: float, near: set[str]) -> None:
         p = self._p
-        p.sight.reread(p.surroundings.look(now, hinted))
+        p.sight.reread(p.surroundings.look(now, near))
         if p.surroundings.settled:
             p.judge.overrides, p.judge.orphaned = p.surroundings.overrides, p.surroundings.orphaned
             # only what is being sent drains: reading must go on where nothing may be sent yet

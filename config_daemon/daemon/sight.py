@@ -20,6 +20,7 @@ from config_daemon.wire.messages import NIL_EPOCH
 SLICE = 200
 BACKLOG = 1000
 LOCK_SECONDS = 0.5
+THOROUGH_SECONDS = 0.02  # looks follow one another within microseconds; the file is not replaced so often
 NOTHING_KNOWN = StoreFacts(NIL_EPOCH, 0, "")
 _FAULT: tuple[tuple[type[StoreError], str, Status], ...] = (
     (StoreLocked, "db-locked", "locked"),
@@ -44,7 +45,7 @@ class Sight:
     ) -> None:
         self._reader, self._judge, self._findings, self._now_text = reader, judge, findings, now_text
         self._expected = tuple(places)
-        self._stale = True
+        self._stale, self._thorough_at = True, 0.0
         self._unread: dict[str, None] = {}
         self._fault: StoreError | None = None
         self._locked_since: float | None = None
@@ -91,7 +92,9 @@ class Sight:
     def look(self, now: float, backlog: int) -> None:
         """Read what changed, at most a slice; nothing while `backlog` services wait to be sent."""
         try:
-            if self._reader.moved():
+            thorough = now >= self._thorough_at
+            self._thorough_at = now + THOROUGH_SECONDS if thorough else self._thorough_at
+            if self._reader.moved(thorough):
                 self._stale = True
             if self._stale:
                 self._follow_feed()

@@ -25,7 +25,7 @@ from config_daemon.store.files import READABLE_MODE, replace_durably
 from config_daemon.store.overrides import overrides_of
 from config_daemon.store.status import StatusBoard
 
-SCHEMAS_SECONDS = 5.0
+SCHEMAS_SECONDS, ENV_SECONDS = 5.0, 0.2  # without a hint
 Overrides = dict[str, dict[str, Override]]
 
 
@@ -45,21 +45,26 @@ class Surroundings:
         self._path, self._catalog, self._findings, self._board = path, catalog, findings, board
         self._touched_before, self._now_text, self._keep_touched = touched_before, now_text, keep_touched
         self._looks = TwoLooks(path, lambda name: name in catalog.env_names(), self._lacks, SECRET_NAMES)
-        self._schemas_at = 0.0
+        self._schemas_at = self._env_at = 0.0
         self._refused: tuple[ErrorContext, ...] = ()
         self.overrides: Overrides = {}
         self.orphaned: frozenset[str] = frozenset()
         self.settled = False
 
-    def look(self, now: float, hinted: bool) -> set[str]:
+    def look(self, now: float, near: Collection[str] = ()) -> set[str]:
         """Return the services to resolve again; `settled` turns true once `.env` is known."""
         changed: set[str] = set()
-        if hinted or now >= self._schemas_at:
+        if "schemas" in near or now >= self._schemas_at:
             self._schemas_at = now + SCHEMAS_SECONDS
             changed |= self._follow_definitions()
+        if "env" in near or now >= self._env_at or self.next_due(now) <= 0:
+            self._env_at = now + ENV_SECONDS
+            changed |= self._follow_env(now)
+        return changed
+
+    def _follow_env(self, now: float) -> set[str]:
         found = self._looks.look(now)
-        if found is not None:
-            changed |= self._take(found)
+        changed = set() if found is None else self._take(found)
         if not self.settled and self._looks.next_look is None:
             self.settled = True
             if self._looks.current is None or self._refused:

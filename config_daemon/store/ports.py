@@ -62,8 +62,8 @@ class StoreFacts(NamedTuple):
 class Reader(Protocol):
     """Reads verified rows; every method raises StoreError when the store does not answer."""
 
-    def moved(self) -> bool:
-        """Tell whether anything may have been committed, or the file replaced, since the last call."""
+    def moved(self, thorough: bool = True) -> bool:
+        """Tell whether anything may have been committed since the last call; `thorough`: or the file replaced."""
 
     def facts(self) -> StoreFacts:
         """Return the database's identity."""

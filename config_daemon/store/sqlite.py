@@ -131,10 +131,10 @@ class SqliteReader:
         self._seen: tuple[int, int, int] | None = None
         self._wal = Wal(path)
 
-    def moved(self) -> bool:
-        """Tell whether anything may have been committed, or the file replaced, since the last call."""
+    def moved(self, thorough: bool = True) -> bool:
+        """Tell whether anything may have been committed since the last call; `thorough`: or the file replaced."""
         with translated(self._path):
-            version = rows(self._verified(), "PRAGMA data_version")[0][0]
+            version = rows(self._verified() if thorough else self._connected(), "PRAGMA data_version")[0][0]
         assert self._identity is not None
         seen = (version, *self._identity)
         moved, self._seen = seen != self._seen, seen

@@ -173,7 +173,6 @@ def test_get_beside_a_daemon_imports_nothing_heavy_and_is_quick(cli: Cli, daemon
         "cryptography",
         "jsonschema_rs",
         "paho",
-        "structlog",
         "ruamel",
         "inotify_simple",
         "asyncio",

@@ -158,15 +158,16 @@ class House:
         return process
 
     def worker(
-        self, name: str = "demo", service: str = "stt-worker", failpoint: str = "", url: str = ""
-    ) -> Worker:
+        self, name: str = "demo", service: str = "stt-worker", failpoint: str = "", url: str = "",
+        first_use: str = "wait",
+    ) -> Worker:  # fmt: skip
         """Start a demo worker."""
         process = Worker(
             [sys.executable, "-m", "config_daemon.cli.demo_worker"],
             {
                 "DEMO_MQTT_URL": url or self.broker_url, "CONFIG_SIGNATURE_PUBLIC_KEY": self.public_key,
                 "DEMO_SERVICE": service, "DEMO_WORKER": name, "DEMO_STATE": str(self.folder / f"worker-{name}"),
-                "CONFIG_DAEMON_FAILPOINT": failpoint,
+                "CONFIG_DAEMON_FAILPOINT": failpoint, "DEMO_FIRST_USE": first_use,
             },
         )  # fmt: skip
         self._processes.append(process)

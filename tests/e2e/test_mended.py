@@ -71,6 +71,7 @@ def test_a_missing_env_is_guarded_at_every_start(
         ("LKG_HMAC_KEY_BASE64", "lkg-hmac-key"),
     ):
         (credentials / credential).write_text(keys[name])
+        (credentials / credential).chmod(0o600)
     environment = {"CREDENTIALS_DIRECTORY": str(credentials)}
     daemon = house.daemon(**environment)
     house.set("stt-worker", vad_threshold=0.5)
