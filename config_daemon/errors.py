@@ -12,7 +12,8 @@ ConfigDaemonError
 │   ├── StoreLocked          somebody holds it
 │   ├── StoreUnavailable     it cannot be opened, or must not be written now
 │   ├── StoreCorrupted       it is damaged
-│   └── SchemaMismatch       it was made by another version
+│   ├── SchemaMismatch       it was made by another version
+│   └── HistoryRewritten     an audit chain does not extend what was known (`store/audit.py`)
 ├── CacheError               the operator: the LKG or marks cannot be trusted           exit 69
 ├── BrokerUnavailable        the operator: no broker answers                            exit 69
 └── RejectedUpdate           nobody: a worker refused a message, `reason` says why      exit 1

@@ -7,266 +7,83 @@ Run with `-s` to see what was tried: class, count, refusals, seed.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import json
 import random
-from base64 import b64encode
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import Any
+from typing import NamedTuple
 
 import pytest
 
 from config_daemon.errors import RejectedUpdate
-from config_daemon.wire.mac import seal_hmac
-from config_daemon.wire.sealing import canonical, media_type, pae
-from config_daemon.wire.tail import TAIL_BYTES
 from config_daemon.wire.topics import Topics
 from config_daemon.worker.trust import Belief, Trust
-from tools.wire_messages import ED25519_ORDER, HEALTH, KEYS, TOPIC, numbered, sealed, update, with_signature
+from tools import wire_mutants as m
+from tools.beacon_vectors import BEACON_TOPIC, SHARD_TOPIC
+from tools.wire_messages import KEYS, TOPIC
 
 SEED = 20260314
 PART = 5_000
 CONTROL_EVERY = 50
 
-ALPHA = KEYS["alpha"]
-TRUST = Trust([ALPHA.verify_key], ["stt-worker"], Topics())
-TEXTS = canonical({"ä": "Grüße 🎙", "imitation": ',"config_epoch":"', "list": [1, 2.5, None, {"a": []}]})
-GOOD = [
-    sealed(),
-    numbered(2000),
-    numbered(2000, config_version=8),
-    sealed(update(b"{}", deleted=True)),
-    sealed(update(TEXTS, expires_at="2026-03-15T09:26:53.589Z", future=[1, "x"])),
-]
-KIND, BODY = media_type("config-update"), update()
-RIGHT = ALPHA.sign(pae(KIND, BODY)).signature
-Mutants = Callable[[random.Random], Iterator[bytes]]
+TRUST = Trust([KEYS["alpha"].verify_key], ["stt-worker"], Topics())
 
-
-def bit_flips(rng: random.Random) -> Iterator[bytes]:
-    """One to eight bits anywhere."""
-    while True:
-        raw = bytearray(rng.choice(GOOD))
-        for bit in rng.sample(range(8 * len(raw)), rng.choice((1, 1, 1, 2, 8))):
-            raw[bit // 8] ^= 1 << bit % 8
-        yield bytes(raw)
-
-
-def byte_edits(rng: random.Random) -> Iterator[bytes]:
-    """Bytes replaced, inserted, removed, doubled or swapped; messages cut, extended or repeated."""
-    while True:
-        raw = rng.choice(GOOD)
-        a, b = sorted(rng.sample(range(len(raw)), 2))
-        some = rng.randbytes(rng.choice((1, 1, 2, 16)))
-        edits = (
-            raw[:a] + some + raw[a + len(some) :],
-            raw[:a] + some + raw[a:],
-            raw[:a] + raw[b:],
-            raw[:b] + raw[a:],
-            raw[:a] + raw[b : b + 1] + raw[a + 1 : b] + raw[a : a + 1] + raw[b + 1 :],
-            raw[a:],
-            raw[:b],
-            raw + some,
-            some + raw,
-            raw + raw,
-            raw[:-TAIL_BYTES] + raw[-TAIL_BYTES:] * 2,
-        )
-        yield rng.choice(edits)
-
-
-def splices(rng: random.Random) -> Iterator[bytes]:
-    """Pieces of two or three good messages, cut at the same place or anywhere."""
-    while True:
-        first, second, third = (rng.choice(GOOD) for _ in range(3))
-        a = rng.randrange(len(first))
-        b = a if rng.random() < 0.5 else rng.randrange(len(second))
-        tail = rng.choice((second, third))[-TAIL_BYTES:]
-        edits = (
-            first[:a] + second[b:],
-            first[:a] + second[b:-TAIL_BYTES] + tail,
-            first[:-TAIL_BYTES] + tail,
-            first[:-1] + b"," + second[1:],
-        )
-        yield rng.choice(edits)
-
-
-def json_edits(rng: random.Random) -> Iterator[bytes]:
-    """The message as JSON with members changed, added, removed; checksum mended; the old tail behind it."""
-    while True:
-        raw = rng.choice(GOOD)
-        members: dict[str, Any] = json.loads(raw)
-        del members["signature"]
-        name = rng.choice(list(members))
-        value = members[name]
-        if name == "config":
-            members[name] = rng.choice(({}, {**value, "threads": rng.random()}, {**value, "new": None}))
-        elif isinstance(value, int):
-            members[name] = value + rng.choice((-1, 1, 1000))
-        else:
-            members[name] = rng.choice((None, [value], f"{value}0", rng.choice(list(members.values()))))
-        if rng.random() < 0.2:
-            del members[name]
-        if rng.random() < 0.2:
-            members[rng.choice(("zone", "alg", "key", "deleted"))] = rng.choice((True, "none", 0))
-        body = canonical(members)
-        if rng.random() < 0.5 and "config" in members and "checksum" in members:
-            digest = hashlib.sha256(canonical(members["config"])).hexdigest()
-            body = canonical({**members, "checksum": digest})
-        yield body[:-1] + raw[-TAIL_BYTES:]
-
-
-def duplicate_keys(rng: random.Random) -> Iterator[bytes]:
-    """A member a second time, before or after the first, with its own value or another."""
-    while True:
-        raw = rng.choice(GOOD)
-        members = json.loads(raw)
-        name = rng.choice(list(members))
-        value: Any = rng.choice((members[name], None, 1, {}, rng.choice(list(members.values()))))
-        key = canonical(name) if rng.random() < 0.7 else b'"\\u%04x%s"' % (ord(name[0]), name[1:].encode())
-        again = key + b":" + canonical(value)
-        comma = rng.choice([place for place, byte in enumerate(raw) if byte == ord(",")])
-        edits = (
-            b"{" + again + b"," + raw[1:],
-            raw[:comma] + b"," + again + raw[comma:],
-            raw[:-TAIL_BYTES] + b"," + again + raw[-TAIL_BYTES:],
-            raw[:-1] + b"," + again + b"}",
-        )
-        yield rng.choice(edits)
-
-
-def white_space(rng: random.Random) -> Iterator[bytes]:
-    """White space that means nothing to JSON, between tokens and around the message."""
-    while True:
-        raw = rng.choice(GOOD)
-        for _ in range(rng.choice((1, 1, 2, 5))):
-            place = rng.choice(
-                [at + after for at, byte in enumerate(raw) for after in (0, 1) if byte in b"{}[],:"]
-            )
-            space = rng.choice((b" ", b"\t", b"\n", b"\r\n", b"  "))
-            raw = raw[:place] + space + raw[place:]
-        yield raw
-
-
-def rewritten(rng: random.Random) -> Iterator[bytes]:
-    """The same values as another program would write them: order, spaces, escapes, numbers."""
-    while True:
-        members = list(json.loads(rng.choice(GOOD)).items())
-        if rng.random() < 0.7:
-            rng.shuffle(members)
-        yield json.dumps(
-            dict(members),
-            indent=rng.choice((None, 0, 2)),
-            ensure_ascii=rng.random() < 0.5,
-            separators=rng.choice((None, (",", ":"), (",", ": "))),
-        ).encode()
-
-
-def base64_variants(rng: random.Random) -> Iterator[bytes]:
-    """The signature spelled, padded or cut in another way, and bytes close to it."""
-    digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-    while True:
-        raw = rng.choice(GOOD)
-        head, base64, end = raw[:-90], raw[-90:-2], raw[-2:]
-        place = rng.randrange(86)
-        twin = digits[digits.index(base64[85]) ^ rng.randrange(1, 16)]
-        edits = (
-            base64[:85] + bytes([twin]) + b"==",
-            base64[:place] + bytes([rng.choice(digits)]) + base64[place + 1 :],
-            base64[:place] + bytes([rng.choice(b"-_=\n \\%,.")]) + base64[place + 1 :],
-            base64[:place] + rng.choice((b"\n", b"=", b" ", b"\\n")) + base64[place:],
-            base64.rstrip(b"=") + rng.choice((b"", b"=", b"===", b"AA", b"A=")),
-            base64[:place] + base64[place:].swapcase(),
-            base64.translate(bytes.maketrans(b"+/", b"-_")) + rng.choice((b"", b"\n")),
-            b64encode(rng.randbytes(rng.choice((0, 32, 63, 64, 65, 66)))),
-            base64[place:] + base64[:place],
-        )
-        yield head + rng.choice(edits) + end
-
-
-def other_signatures(rng: random.Random) -> Iterator[bytes]:
-    """The right key over other bytes or types, other keys over the right ones, and twisted scalars."""
-    while True:
-        yield with_signature(odd_signature(rng))
-
-
-def odd_signature(rng: random.Random) -> bytes:
-    some, stranger = rng.randbytes(rng.choice((1, 8, 32))), KEYS[rng.choice(("beta", "gamma"))]
-    match rng.randrange(8):
-        case 0:
-            return ALPHA.sign(BODY + some).signature
-        case 1:
-            return ALPHA.sign(pae(KIND + some, BODY)).signature
-        case 2:
-            return ALPHA.sign(pae(KIND, some + BODY)).signature
-        case 3:
-            return stranger.sign(pae(KIND, BODY)).signature[:32] + RIGHT[32:]
-        case 4:
-            return RIGHT[:32] + stranger.sign(pae(KIND, BODY + some)).signature[32:]
-        case 5:
-            scalar = int.from_bytes(RIGHT[32:], "little") + rng.randrange(1, 15) * ED25519_ORDER
-            return RIGHT[:32] + scalar.to_bytes(32, "little")
-        case 6:
-            return some.ljust(32, b"\0") + RIGHT[32:]
-        case _:
-            return hmac.digest(some, pae(KIND, BODY), "sha512")
-
-
-def other_types(rng: random.Random) -> Iterator[bytes]:
-    """Whole messages of other types, well sealed by the trusted key, and files under their HMAC."""
-    names = (
-        "health",
-        "keyring",
-        "beacon",
-        "dry-run",
-        "status",
-        "marks",
-        "lkg",
-        "convergence",
-        "",
-        "config-updates",
-    )
-    while True:
-        number = rng.randrange(1, 1 << 53)
-        body = rng.choice((update(sequence=number), canonical({**HEALTH, "sequence": number})))
-        key = rng.choice((bytes(ALPHA), bytes(ALPHA.verify_key), rng.randbytes(32)))
-        edits = (
-            sealed(body, as_type=rng.choice(names)),
-            sealed(body, as_type=rng.choice(names)),
-            sealed(body, by=rng.choice(("beta", "gamma"))),
-            seal_hmac(body, rng.choice((*names, "config-update")), key),
-        )
-        yield rng.choice(edits)
-
-
-CLASSES: dict[Mutants, int] = {
-    bit_flips: 2,
-    byte_edits: 3,
-    splices: 3,
-    json_edits: 2,
-    duplicate_keys: 1,
-    white_space: 1,
-    rewritten: 1,
-    base64_variants: 1,
-    other_signatures: 1,
-    other_types: 2,
+CLASSES: dict[m.Mutants, int] = {
+    m.bit_flips: 2,
+    m.byte_edits: 3,
+    m.splices: 3,
+    m.json_edits: 2,
+    m.duplicate_keys: 1,
+    m.white_space: 1,
+    m.rewritten: 1,
+    m.base64_variants: 1,
+    m.other_signatures: 1,
+    m.other_types: 2,
+    m.beacon_as_config: 1,
+}
+BEACON_CLASSES: dict[m.Mutants, int] = {
+    m.bit_flips: 2,
+    m.byte_edits: 2,
+    m.splices: 1,
+    m.json_edits: 1,
+    m.lists: 2,
+    m.duplicate_keys: 1,
+    m.white_space: 1,
+    m.rewritten: 1,
+    m.base64_variants: 1,
+    m.no_beacons: 2,
 }
 
 
-def accept(raw: bytes) -> None:
-    assert TRUST.judge(TOPIC, raw, Belief()).raw == raw
+class Reader(NamedTuple):
+    """One kind of message: the good ones, and how a worker reads them; returns what the message says."""
+
+    name: str
+    good: m.Messages
+    read: Callable[[bytes], object]
 
 
-def refuse_all(name: str, mutants: Iterable[bytes]) -> int:
+def read_config(raw: bytes) -> bytes:
+    return TRUST.judge(TOPIC, raw, Belief()).raw
+
+
+def read_beacon(raw: bytes) -> object:
+    """Read a beacon or a shard, each on its own topic: nothing but the topic tells them apart before step 6."""
+    return TRUST.beacon(SHARD_TOPIC if raw in m.SHARDS else BEACON_TOPIC, raw)
+
+
+CONFIGS = Reader("", m.GOOD, read_config)
+BEACON = Reader("beacon ", m.BEACONS, read_beacon)
+
+
+def refuse_all(name: str, mutants: Iterable[bytes], reader: Reader) -> int:
     """Judge mutants, and between them the untouched messages; return how many were refused."""
     refused: Counter[str] = Counter()
     for number, mutant in enumerate(mutants):
         if number % CONTROL_EVERY == 0:
-            accept(GOOD[number // CONTROL_EVERY % len(GOOD)])
+            assert reader.read(reader.good[number // CONTROL_EVERY % len(reader.good)])
         try:
-            TRUST.judge(TOPIC, mutant, Belief())
+            reader.read(mutant)
         except RejectedUpdate as refusal:
             assert refusal.step <= 3, f"parsed, {name}: {mutant!r}"
             refused[refusal.reason] += 1
@@ -276,26 +93,38 @@ def refuse_all(name: str, mutants: Iterable[bytes]) -> int:
     return refused.total()
 
 
-@pytest.mark.parametrize("number", range(len(GOOD)))
-def test_every_single_bit_counts(number: int) -> None:
-    raw = GOOD[number]
+@pytest.mark.parametrize(
+    ("reader", "number"),
+    [(reader, number) for reader in (CONFIGS, BEACON) for number in range(len(reader.good))],
+    ids=lambda value: value.name.strip() if isinstance(value, Reader) else str(value),
+)
+def test_every_single_bit_counts(reader: Reader, number: int) -> None:
+    raw = reader.good[number]
     whole = int.from_bytes(raw, "big")
     flips = ((whole ^ 1 << bit).to_bytes(len(raw), "big") for bit in range(8 * len(raw)))
-    assert refuse_all(f"every bit of message {number}", flips) == 8 * len(raw)
+    assert refuse_all(f"every bit of {reader.name}message {number}", flips, reader) == 8 * len(raw)
 
 
 @pytest.mark.parametrize(
-    ("mutants", "part"),
-    [(mutants, part) for mutants, parts in CLASSES.items() for part in range(parts)],
-    ids=lambda value: value.__name__ if callable(value) else str(value),
+    ("reader", "mutants", "part"),
+    [
+        (reader, mutants, part)
+        for reader, classes in ((CONFIGS, CLASSES), (BEACON, BEACON_CLASSES))
+        for mutants, parts in classes.items()
+        for part in range(parts)
+    ],
+    ids=lambda value: (
+        value.name.strip() if isinstance(value, Reader) else getattr(value, "__name__", str(value))
+    ),
 )
-def test_no_mutant_is_believed(mutants: Mutants, part: int) -> None:
-    name = f"{mutants.__name__}, seed {SEED}, part {part}"
+def test_no_mutant_is_believed(reader: Reader, mutants: m.Mutants, part: int) -> None:
+    name = f"{reader.name}{mutants.__name__}, seed {SEED}, part {part}"
     rng = random.Random(name)  # noqa: S311 - to be repeated, not to be secret
     # an edit that changes nothing, or puts a good message together again, makes no mutant
-    changed = (mutant for mutant in mutants(rng) if mutant not in GOOD)
-    assert refuse_all(name, islice(changed, PART)) == PART
+    changed = (mutant for mutant in mutants(rng, reader.good) if mutant not in reader.good)
+    assert refuse_all(name, islice(changed, PART), reader) == PART
 
 
 def test_a_hundred_thousand_are_tried() -> None:
-    assert sum(8 * len(raw) for raw in GOOD) + PART * sum(CLASSES.values()) >= 100_000
+    for reader, classes, many in ((CONFIGS, CLASSES, 100_000), (BEACON, BEACON_CLASSES, 80_000)):
+        assert sum(8 * len(raw) for raw in reader.good) + PART * sum(classes.values()) >= many

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from base64 import b64decode
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,23 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from config_daemon.errors import RejectedUpdate
+from config_daemon.wire.beacon import Beacon, list_digest, parse_beacon, shard_of
 from config_daemon.wire.keys import key_id, public_key_from_text
 from config_daemon.wire.messages import HEALTH, parse_health
 from config_daemon.wire.sealing import unseal
-from config_daemon.wire.tail import MAX_MESSAGE_BYTES
+from config_daemon.wire.tail import MAX_MESSAGE_BYTES, TAIL_BYTES
 from config_daemon.wire.topics import Topics
 from config_daemon.worker.trust import Belief, Floor, Trust
 from tests.wire.test_keys import NOT_CANONICAL, SMALL_ORDER
 from tools import publish_wire
+from tools.beacon_vectors import BEACON_TOPIC, CAMERA, SHARD_TOPIC, beacon, lit
+from tools.odd_bodies import BEACON_TOKENS, ODD_BEACONS, ODD_UPDATES, TOKENS, odd_bodies
 from tools.wire_messages import PUBLIC, Vector, body_sha256, sealed, update
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "schemas/vectors").glob("*.json"))
 NAMES = [path.stem for path in FILES]
+TOPICS = Topics("system")
 VERIFY = ROOT / "examples/verify/verify.mjs"
 SEED = 20260314
 Verdict = tuple[str, int | None, str | None]
@@ -51,6 +56,13 @@ REFUSALS = {
 }
 
 
+def body_type(vector: dict[str, Any]) -> str:
+    """Return as what a message is judged: its topic decides."""
+    if TOPICS.is_beacon(vector["topic"]):
+        return "beacon"
+    return "health" if vector["topic"].startswith("system/health/") else "config-update"
+
+
 def load(path: Path) -> dict[str, Any]:
     vector: dict[str, Any] = json.loads(path.read_text())
     return vector
@@ -61,17 +73,20 @@ def recorded(vector: dict[str, Any]) -> Verdict:
 
 
 def python_verdict(vector: dict[str, Any]) -> tuple[Verdict, str | None]:
-    """Judge as a worker does; on a health topic as a reader of health does."""
+    """Judge as a worker does; on a health topic as a reader of health does; also return the body's digest."""
     raw = b64decode(vector["message_base64"], validate=True)
     keys = [public_key_from_text(text) for text in vector["public_keys"]]
     try:
-        if vector["topic"].startswith("system/health/"):
+        trust = Trust(keys, vector["services"], TOPICS, vector["generation"])
+        if body_type(vector) == "beacon":
+            trust.beacon(vector["topic"], raw)
+            return ("good", None, None), body_sha256(raw)
+        if body_type(vector) == "health":
             body, key = unseal(raw, HEALTH, keys)
             if parse_health(body).key_id != key_id(bytes(key)):
                 raise RejectedUpdate("wrong-key", 5)
             return ("good", None, None), body_sha256(raw)
         floor = vector["floor"] and Floor(**vector["floor"])
-        trust = Trust(keys, vector["services"], Topics("system"), vector["generation"])
         accepted = trust.judge(vector["topic"], raw, Belief(floor))
     except RejectedUpdate as refused:
         return ("rejected", refused.step, refused.reason), None
@@ -88,14 +103,18 @@ def run_node(*arguments: str) -> str:
     return done.stdout
 
 
-def node_verdicts(files: Iterable[Path]) -> dict[str, Verdict]:
+def node_lines(files: Iterable[Path]) -> dict[str, dict[str, Any]]:
     lines = map(json.loads, run_node(str(VERIFY), *map(str, files)).splitlines())
-    return {Path(line["file"]).stem: recorded(line) for line in lines}
+    return {Path(line["file"]).stem: line for line in lines}
+
+
+def node_verdicts(files: Iterable[Path]) -> dict[str, Verdict]:
+    return {name: recorded(line) for name, line in node_lines(files).items()}
 
 
 @pytest.fixture(scope="module")
-def said_by_node() -> dict[str, Verdict]:
-    return node_verdicts(FILES)
+def said_by_node() -> dict[str, dict[str, Any]]:
+    return node_lines(FILES)
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
@@ -107,8 +126,26 @@ def test_python_gives_the_recorded_verdict(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
-def test_node_gives_the_recorded_verdict(path: Path, said_by_node: dict[str, Verdict]) -> None:
-    assert said_by_node[path.stem] == recorded(load(path))
+def test_node_gives_the_recorded_verdict(path: Path, said_by_node: dict[str, dict[str, Any]]) -> None:
+    assert recorded(said_by_node[path.stem]) == recorded(load(path))
+
+
+def test_both_readers_find_the_digest_by_which_a_beacon_names_a_shard(
+    said_by_node: dict[str, dict[str, Any]],
+) -> None:
+    digests = {path.stem: load(path).get("list_sha256") for path in FILES}
+    assert digests == {name: line.get("list_sha256") for name, line in said_by_node.items()}
+    lists = {path.stem: read_beacon(path) for path in FILES if digests[path.stem]}
+    assert {name: list_digest(one.services) for name, one in lists.items()} == {
+        name: digest for name, digest in digests.items() if digest
+    }
+    named = read_beacon(ROOT / "schemas/vectors/00-good-beacon-sharded.json").shards
+    assert named and named[shard_of("stt-worker")] == digests["00-good-beacon-shard"]
+
+
+def read_beacon(path: Path) -> Beacon:
+    raw = b64decode(load(path)["message_base64"])
+    return parse_beacon(raw[:-TAIL_BYTES] + b"}")
 
 
 def test_the_suite_has_every_refusal_and_names_its_step() -> None:
@@ -117,6 +154,9 @@ def test_the_suite_has_every_refusal_and_names_its_step() -> None:
     for path in FILES:
         assert int(path.stem[:2]) == (load(path)["step"] or 0)
     assert sum(load(path)["verdict"] == "good" for path in FILES) >= 10
+    of_beacons = {(v["step"], v["reason"]) for v in map(load, FILES) if body_type(v) == "beacon"}
+    lacking = {(1, "oversize"), (7, "bad-checksum"), (8, "keyring-behind"), (9, "rollback"), (9, "fork")}
+    assert of_beacons == REFUSALS - lacking | {(None, None)}
 
 
 def test_both_readers_take_the_largest_message_there_may_be(tmp_path: Path) -> None:
@@ -128,46 +168,46 @@ def test_both_readers_take_the_largest_message_there_may_be(tmp_path: Path) -> N
     assert python_verdict(load(path))[0] == node_verdicts([path])["largest"] == ("good", None, None)
 
 
-TOKENS = [
-    *(chr(byte) for byte in b'"{}[],:\\ \n\t0159-+.eEtfn/x\x00\x1f\x7f'),
-    *("\udcff", "\udcc3"),  # lone bytes: no UTF-8
-    *("ü", "🎙", "\\u0000", "\\u0061", "\\ud83c", "\\ud83c\\udf99", "\\/", "\ufeff", "\u2028"),
-    *("true", "null", "NaN", "Infinity", "1e400", "1.0", "-0", "1E2", "[]", "{}", '""', "[[1]]"),
-    *(
-        ',"version":1',
-        ',"version":2',
-        ',"deleted":true',
-        ',"until":null',
-        ',"a":{"b":[1,2.5]}',
-        ',"config":{}',
-    ),
-]
+def test_both_readers_take_the_largest_list_there_may_be_and_none_that_is_larger(tmp_path: Path) -> None:
+    services = {f"service-{number:05}": [number + 1, CAMERA] for number in range(11_000)}
+    room = MAX_MESSAGE_BYTES - len(lit(beacon(services=services, zone="")))
+    for name, more in (("largest", 0), ("larger", 1)):
+        raw = lit(beacon(services=services, zone="x" * (room + more)))
+        assert len(raw) == MAX_MESSAGE_BYTES + more
+        vector = Vector(name, "", raw, (1, "oversize") if more else None, topic=BEACON_TOPIC)
+        (tmp_path / f"{name}.json").write_bytes(vector.as_json())
+    node = node_verdicts(sorted(tmp_path.iterdir()))
+    assert node == {path.stem: python_verdict(load(path))[0] for path in tmp_path.iterdir()}
+    assert node == {"largest": ("good", None, None), "larger": ("rejected", 1, "oversize")}
 
 
-def odd_bodies(rng: random.Random, count: int) -> Iterable[bytes]:
-    """Bodies that a careless writer with the right key could sign."""
-    plain = [update(), update(b"{}"), update(b'{"a":[1,2.50,"\\u00fc"],"b":{"c":null}}', deleted=None)]
-    for _ in range(count):
-        body = rng.choice(plain)
-        for _ in range(rng.choice((1, 1, 1, 2, 4))):
-            start = rng.randrange(1, len(body) - 1)
-            token = rng.choice(TOKENS).encode(errors="surrogateescape")
-            end = rng.choice((start, start, start + 1, start + len(token)))
-            body = body[:start] + token + body[min(end, len(body) - 1) :]
-        yield body
-
-
-def test_python_and_node_agree_about_a_thousand_odd_messages(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("plain", "tokens", "where", "steps"),
+    [
+        (ODD_UPDATES, TOKENS, {}, {None, 4, 5, 6, 7}),
+        (ODD_BEACONS, BEACON_TOKENS, {"topic": BEACON_TOPIC}, {None, 4, 5, 6}),
+        (ODD_BEACONS, BEACON_TOKENS, {"topic": SHARD_TOPIC}, {None, 4, 5, 6}),
+    ],
+    ids=["config-update", "beacon", "shard"],
+)
+def test_python_and_node_agree_about_a_thousand_odd_messages(
+    plain: list[bytes],
+    tokens: list[str],
+    where: dict[str, Any],
+    steps: set[int | None],
+    tmp_path: Path,
+) -> None:
     rng = random.Random(SEED)  # noqa: S311 - to be repeated, not to be secret
     python: dict[str, Verdict] = {}
-    for number, body in enumerate(odd_bodies(rng, 1_000)):
+    for number, body in enumerate(islice(odd_bodies(rng, plain, tokens), 1_000)):
         path = tmp_path / f"{number:04}.json"
-        path.write_bytes(Vector("odd", "", sealed(body), refused=(0, "")).as_json())
+        raw = sealed(body, as_type="beacon" if where else "config-update")
+        path.write_bytes(Vector("odd", "", raw, (0, ""), **where).as_json())
         python[path.stem] = python_verdict(load(path))[0]
     node = node_verdicts(sorted(tmp_path.iterdir()))
     different = {name: (python[name], node[name]) for name in python if python[name] != node[name]}
     assert not different, f"seed {SEED}"
-    assert {step for _, step, _ in python.values()} >= {None, 4, 5, 6, 7}
+    assert {step for _, step, _ in python.values()} >= steps
 
 
 def test_node_refuses_the_keys_that_prove_nothing() -> None:
@@ -215,32 +255,29 @@ def test_the_readme_names_the_keys_that_the_vectors_use() -> None:
         assert f"`{public_key}` | `{key_id(bytes.fromhex(public_key))}`" in text
 
 
-@pytest.mark.parametrize("body_type", ["config-update", "health"])
-def test_the_schemas_accept_what_is_good_and_refuse_what_is_misshapen(body_type: str) -> None:
-    schema = json.loads((ROOT / f"schemas/wire/{body_type}.schema.json").read_text())
+# what is beyond a schema: how the text is spelled, and members that must agree with each other
+BEYOND_SCHEMAS = {
+    *("comma", "control", "duplicate", "duplicate-escaped", "duplicate-nested", "float", "nan", "number"),
+    *("overflow", "rest", "surrogate", "tombstone", "until", "utf-8"),
+    *("beacon-duplicate", "beacon-duplicate-escaped", "beacon-duplicate-service", "beacon-nan"),
+    *("beacon-number-exponent", "beacon-number-float", "beacon-sequence-float"),
+    *("beacon-digest-newline", "beacon-name-newline"),  # to Python's `$`, not to that of JSON Schema
+}
+
+
+@pytest.mark.parametrize("kind", ["config-update", "health", "beacon"])
+def test_the_schemas_accept_what_is_good_and_refuse_what_is_misshapen(kind: str) -> None:
+    schema = json.loads((ROOT / f"schemas/wire/{kind}.schema.json").read_text())
     Draft202012Validator.check_schema(schema)
     assert all("description" in field for field in schema["properties"].values())
     validator = Draft202012Validator(schema)
     judged: dict[str, bool] = {}
     for path in FILES:
         vector = load(path)
-        of_health = vector["topic"].startswith("system/health/")
-        if of_health == (body_type == "health") and (vector["verdict"] == "good" or "bad-json" in path.stem):
+        if body_type(vector) == kind and (vector["verdict"] == "good" or "bad-json" in path.stem):
             judged[path.stem] = validator.is_valid(parsed_loosely(b64decode(vector["message_base64"])))
-    # what is beyond a schema: how the text is spelled, and members that must agree with each other
-    beyond = {
-        "comma",
-        "control",
-        "duplicate",
-        "duplicate-escaped",
-        "duplicate-nested",
-        "float",
-        "nan",
-        "number",
-    }
-    beyond |= {"overflow", "rest", "surrogate", "tombstone", "until", "utf-8"}
     for name, valid in judged.items():
-        if not any(name == f"04-bad-json-{word}" for word in beyond):
+        if name.removeprefix("04-bad-json-") not in BEYOND_SCHEMAS:
             assert valid == name.startswith("00-good"), name
 
 

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # started as a script
     sys.path.insert(0, str(ROOT))
 
+from config_daemon.wire.beacon import BEACON, Beacon  # noqa: E402
 from config_daemon.wire.messages import CONFIG_UPDATE, FORMAT_VERSION, HEALTH, ConfigUpdate, Health, Message  # noqa: E402
 from config_daemon.wire.sealing import media_type  # noqa: E402
 from tools.wire_vectors import vectors  # noqa: E402
@@ -45,6 +46,7 @@ class _Untitled(GenerateJsonSchema):
 def wire_schema(model: type[Message], body_type: str) -> dict[str, Any]:
     """Return the JSON Schema of a message as it travels, its signature included."""
     schema = model.model_json_schema(schema_generator=_Untitled)
+    _close(schema)
     properties = schema["properties"]
     # whatever cannot be null by default is always written
     required = [name for name, field in properties.items() if field.get("default", "") is not None]
@@ -63,10 +65,18 @@ def wire_schema(model: type[Message], body_type: str) -> dict[str, Any]:
     }
 
 
+def _close(schema: Any) -> None:
+    """Have every map whose keys have a form refuse the other keys, as our reader does."""
+    for part in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        _close(part)
+    if isinstance(schema, dict) and "patternProperties" in schema:
+        schema["additionalProperties"] = False
+
+
 def published() -> dict[Path, bytes]:
     """Return every generated file: its path below the project's root, and its bytes."""
     files = {Path(f"schemas/vectors/{vector.name}.json"): vector.as_json() for vector in vectors()}
-    for model, body_type in ((ConfigUpdate, CONFIG_UPDATE), (Health, HEALTH)):
+    for model, body_type in ((ConfigUpdate, CONFIG_UPDATE), (Health, HEALTH), (Beacon, BEACON)):
         text = json.dumps(wire_schema(model, body_type), indent=2, ensure_ascii=False)
         files[Path(f"schemas/wire/{body_type}.schema.json")] = text.encode() + b"\n"
     return files

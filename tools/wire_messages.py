@@ -90,6 +90,7 @@ class Vector:
     keys: tuple[str, ...] = ("alpha",)
     generation: int = 1
     floor: tuple[int, int, str] | None = None
+    list_sha256: str | None = None  # of a good shard: the digest by which a beacon names its list
 
     def as_json(self) -> bytes:
         """Return the vector's file."""
@@ -109,7 +110,19 @@ class Vector:
         }
         if not self.refused:
             members["body_sha256"] = body_sha256(self.message)
+        if self.list_sha256:
+            members["list_sha256"] = self.list_sha256
         return json.dumps(members, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def good(name: str, description: str, message: bytes, **where: Any) -> Vector:
+    """Return a vector that every reader owes its belief."""
+    return Vector(f"00-good-{name}", description, message, **where)
+
+
+def bad(step: int, reason: str, name: str, description: str, message: bytes, **where: Any) -> Vector:
+    """Return a vector that every reader refuses at a step, for a reason."""
+    return Vector(f"{step:02}-{reason}-{name}".rstrip("-"), description, message, (step, reason), **where)
 
 
 def body_sha256(raw: bytes) -> str:

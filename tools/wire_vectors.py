@@ -14,6 +14,7 @@ from typing import Any
 
 from config_daemon.wire.sealing import canonical, media_type, pae
 from config_daemon.wire.tail import MAX_MESSAGE_BYTES, TAIL_BYTES
+from tools.beacon_vectors import beacon_vectors
 from tools.wire_messages import (
     CONFIG,
     ED25519_ORDER,
@@ -23,8 +24,10 @@ from tools.wire_messages import (
     IDS,
     KEYS,
     Vector,
+    bad,
     body_sha256,
     edited,
+    good,
     numbered,
     sealed,
     update,
@@ -37,7 +40,7 @@ BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
 def vectors() -> list[Vector]:
-    """Return every vector, in the order of the steps."""
+    """Return every vector: about configs and health in the order of the steps, then about beacons."""
     groups = (
         _good_values(),
         _good_forms(),
@@ -48,26 +51,18 @@ def vectors() -> list[Vector]:
         _members(),
         _order(),
     )
-    return [vector for group in groups for vector in group]
-
-
-def _good(name: str, description: str, message: bytes, **where: Any) -> Vector:
-    return Vector(f"00-good-{name}", description, message, **where)
-
-
-def _bad(step: int, reason: str, name: str, description: str, message: bytes, **where: Any) -> Vector:
-    return Vector(f"{step:02}-{reason}-{name}".rstrip("-"), description, message, (step, reason), **where)
+    return [*(vector for group in groups for vector in group), *beacon_vectors()]
 
 
 def _good_values() -> Iterator[Vector]:
-    yield _good("plain", "an ordinary config update, read for the first time", sealed())
-    yield _good("empty-config", "a service without any values", sealed(update(b"{}")))
+    yield good("plain", "an ordinary config update, read for the first time", sealed())
+    yield good("empty-config", "a service without any values", sealed(update(b"{}")))
     tombstone = update(b"{}", deleted=True)
-    yield _good("tombstone", "a deleted service: config is empty, deleted is true", sealed(tombstone))
+    yield good("tombstone", "a deleted service: config is empty, deleted is true", sealed(tombstone))
 
     texts = {"ä": "Grüße, 世界, 🎙, e\u0301", "controls": "\x00\t\n\x1f\x7f\u2028", "quote": '"\\/'}
     about = "text beyond ASCII stands in the message as UTF-8, control characters as escapes"
-    yield _good("non-ascii", about, sealed(update(canonical(texts))))
+    yield good("non-ascii", about, sealed(update(canonical(texts))))
 
     tail = ',"signature":"' + "A" * 86 + '=="}'
     imitation = {"a": ',"config_epoch":"', "b": '},"config_epoch":"x"', "c": tail}
@@ -75,13 +70,13 @@ def _good_values() -> Iterator[Vector]:
         "values that look like the end of the config and like a signature: find the config by parsing"
         " one value and the signature by position, never by searching"
     )
-    yield _good("imitates-members", about, sealed(update(canonical(imitation))))
+    yield good("imitates-members", about, sealed(update(canonical(imitation))))
 
     deep = b'{"a":' * 30 + b"{}" + b"}" * 30
     edge = b'{"deep":%s,"huge":1.7976931348623157e+308,"max":%d,"min":%d,"tiny":5e-324}'
     most = (1 << 53) - 1
     about = "the deepest nesting and the largest numbers that are ever written"
-    yield _good("limits", about, sealed(update(edge % (deep, most, -most), sequence=most)))
+    yield good("limits", about, sealed(update(edge % (deep, most, -most), sequence=most)))
 
     spaced = b'{ "name" : "\\u00fc",\n\t"gain":1.50,"list":[ 1 , 2 ] }'
     others = b"".join(
@@ -96,43 +91,43 @@ def _good_values() -> Iterator[Vector]:
         "white space and another order of members: a reader takes the bytes as they stand, so the"
         " checksum covers the config's own white space, escapes and spelling of numbers"
     )
-    yield _good("white-space", about, sealed(loose))
+    yield good("white-space", about, sealed(loose))
 
 
 def _good_forms() -> Iterator[Vector]:
     future = update(future={"list": [1, {"deep": None}]}, zone="x")
-    yield _good("unknown-members", "members that nobody knows yet are ignored", sealed(future))
+    yield good("unknown-members", "members that nobody knows yet are ignored", sealed(future))
 
     by_beta = sealed(update(key_id=IDS["beta"]), by="beta")
-    yield _good("second-key", "two keys are trusted, the second one signed", by_beta, keys=("alpha", "beta"))
+    yield good("second-key", "two keys are trusted, the second one signed", by_beta, keys=("alpha", "beta"))
 
     secrets = {"nonce": "bm9uY2U=", "ciphertext": "Y2lwaGVydGV4dA==", "recipients": {"kitchen": "a2V5"}}
     timed: dict[str, Any] = {"expires_at": LATER, "until": LATER, "then": {"threads": 2}}
     full = update(deleted=None, confirm_seconds=60, secrets=secrets, **timed)
-    yield _good("optional-members", "every optional member; null means the same as none", sealed(full))
+    yield good("optional-members", "every optional member; null means the same as none", sealed(full))
 
     held = (1, 1041, body_sha256(sealed()))
     about = "the very message that the floor was made of, as after every reconnect"
-    yield _good("held-already", about, sealed(), floor=held)
+    yield good("held-already", about, sealed(), floor=held)
 
     older = update(config_version=1, issued_at="1999-12-31T23:59:59.000Z")
     about = "a higher number than the floor's; config_version and issued_at do not matter"
-    yield _good("above-floor", about, sealed(older), floor=(1, 1040, OTHER_BODY))
+    yield good("above-floor", about, sealed(older), floor=(1, 1040, OTHER_BODY))
 
     about = "a lower number in a higher generation is newer: pairs are compared"
     floor = (1, 900_000, OTHER_BODY)
-    yield _good("next-generation", about, numbered(5, generation=2), generation=2, floor=floor)
+    yield good("next-generation", about, numbered(5, generation=2), generation=2, floor=floor)
 
     health = sealed(canonical(HEALTH), as_type="health")
     about = "a health message on a health topic; steps 6 to 9 are not for health"
-    yield _good("health", about, health, topic=HEALTH_TOPIC)
+    yield good("health", about, health, topic=HEALTH_TOPIC)
 
 
 def _size_and_tail() -> Iterator[Vector]:
-    yield _bad(1, "wiped", "", "an empty payload: somebody cleared the retained message", b"")
+    yield bad(1, "wiped", "", "an empty payload: somebody cleared the retained message", b"")
     short = len(sealed(update(b'{"text":""}')))
     long = sealed(update(b'{"text":"%s"}' % (b"a" * (MAX_MESSAGE_BYTES + 1 - short))))
-    yield _bad(1, "oversize", "", "well signed, and one byte longer than 1 MiB - 1", long)
+    yield bad(1, "oversize", "", "well signed, and one byte longer than 1 MiB - 1", long)
 
     raw = sealed()
     other_bits = bytes([BASE64[BASE64.index(raw[-5]) | 1]])
@@ -158,7 +153,7 @@ def _size_and_tail() -> Iterator[Vector]:
         ("cut", "the last byte is missing", raw[:-1]),
         ("hmac", "the shorter tail of an HMAC, which seals files and never messages", hmac),
     ):
-        yield _bad(2, "bad-tail", name, about, message)
+        yield bad(2, "bad-tail", name, about, message)
 
 
 def _signature() -> Iterator[Vector]:
@@ -185,9 +180,9 @@ def _signature() -> Iterator[Vector]:
         ("malleable", "the group's order was added to the signature's scalar", with_signature(malleable)),
         ("zero", "a signature of zeros", with_signature(bytes(64))),
     ):
-        yield _bad(3, "bad-signature", name, about, message)
+        yield bad(3, "bad-signature", name, about, message)
     about = "a config update, well signed as such, on a health topic"
-    yield _bad(3, "bad-signature", "config-as-health", about, raw, topic=HEALTH_TOPIC)
+    yield bad(3, "bad-signature", "config-as-health", about, raw, topic=HEALTH_TOPIC)
 
 
 def _text() -> Iterator[Vector]:
@@ -209,7 +204,7 @@ def _text() -> Iterator[Vector]:
         ("surrogate", "an escape is half of a surrogate pair", update(b'{"a":"\\ud83c"}')),
         ("rest", "something follows the object", update() + b"1}"),
     ):
-        yield _bad(4, "bad-json", name, f"well signed, but {about}", sealed(body))
+        yield bad(4, "bad-json", name, f"well signed, but {about}", sealed(body))
 
 
 def _types() -> Iterator[Vector]:
@@ -226,34 +221,34 @@ def _types() -> Iterator[Vector]:
         ("until", "until comes without then", update(until=LATER)),
         ("health", "the members are those of a health message", canonical(HEALTH)),
     ):
-        yield _bad(4, "bad-json", name, f"well signed, but {about}", sealed(body))
+        yield bad(4, "bad-json", name, f"well signed, but {about}", sealed(body))
     health = sealed(canonical({**HEALTH, "err": 0}), as_type="health")
     about = "well signed, but a member of a health message is of another type"
-    yield _bad(4, "bad-json", "health-type", about, health, topic=HEALTH_TOPIC)
+    yield bad(4, "bad-json", "health-type", about, health, topic=HEALTH_TOPIC)
 
 
 def _members() -> Iterator[Vector]:
     """Steps 5 to 7, what the members say."""
     future = sealed(b'{"version":2,"sequence":"?"}')
-    yield _bad(5, "unknown-version", "", "format 2: nothing else in it is judged", future)
+    yield bad(5, "unknown-version", "", "format 2: nothing else in it is judged", future)
     about = "signed by one trusted key, naming another trusted one"
-    yield _bad(5, "wrong-key", "", about, sealed(by="beta"), keys=("alpha", "beta"))
+    yield bad(5, "wrong-key", "", about, sealed(by="beta"), keys=("alpha", "beta"))
 
     other, two = sealed(update(service="camera-control")), ("camera-control", "stt-worker")
     about = "for a service that I follow, on the topic of another one that I follow"
-    yield _bad(6, "wrong-service", "topic", about, other, services=two)
+    yield bad(6, "wrong-service", "topic", about, other, services=two)
     about = "for a service that I do not follow, on its own topic"
-    yield _bad(6, "wrong-service", "foreign", about, sealed(), services=("camera-control",))
+    yield bad(6, "wrong-service", "foreign", about, sealed(), services=("camera-control",))
     about = "on a topic outside the tree of configs"
-    yield _bad(6, "wrong-service", "tree", about, sealed(), topic="elsewhere/config/stt-worker")
+    yield bad(6, "wrong-service", "tree", about, sealed(), topic="elsewhere/config/stt-worker")
     reserved, where = (
         sealed(update(service="keyring")),
         {"topic": "system/config/keyring", "services": ("keyring",)},
     )
-    yield _bad(6, "wrong-service", "reserved", "keyring can never name a service", reserved, **where)
+    yield bad(6, "wrong-service", "reserved", "keyring can never name a service", reserved, **where)
     faulty = sealed(update(service="tts", checksum=OTHER_BODY))
     about = "wrong service, wrong checksum and old number: the first fault counts"
-    yield _bad(6, "wrong-service", "first-fault", about, faulty, floor=(1, 2000, OTHER_BODY))
+    yield bad(6, "wrong-service", "first-fault", about, faulty, floor=(1, 2000, OTHER_BODY))
 
     # same length as the head, so that the decoy's value begins at byte 88 and fits the checksum
     decoy = edited(update(CONFIG), b',"config":', b',"konfig":')[:-1] + b',"config":{"threads":64}}'
@@ -265,17 +260,17 @@ def _members() -> Iterator[Vector]:
         ("offset", "a member stands before the config", edited(update(), b',"config":', b',"a":1,"config":')),
         ("space", "a space stands before the config", edited(update(), b'"config":{', b'"config": {')),
     ):
-        yield _bad(7, "bad-checksum", name, about, sealed(body))
+        yield bad(7, "bad-checksum", name, about, sealed(body))
 
 
 def _order() -> Iterator[Vector]:
     """Steps 8 and 9, what was seen before."""
     about = "of a higher generation than the keyring's"
-    yield _bad(8, "keyring-behind", "", about, numbered(1041, generation=2))
-    yield _bad(8, "rollback", "", "of a lower generation than the keyring's", sealed(), generation=2)
+    yield bad(8, "keyring-behind", "", about, numbered(1041, generation=2))
+    yield bad(8, "rollback", "", "of a lower generation than the keyring's", sealed(), generation=2)
     held = (1, 1041, body_sha256(sealed()))
-    yield _bad(9, "rollback", "", "a lower number than the floor's", numbered(1040), floor=held)
+    yield bad(9, "rollback", "", "a lower number than the floor's", numbered(1040), floor=held)
     about = "a higher number in a lower generation than the floor's"
-    yield _bad(9, "rollback", "generation", about, numbered(5000), floor=(2, 3, OTHER_BODY))
+    yield bad(9, "rollback", "generation", about, numbered(5000), floor=(2, 3, OTHER_BODY))
     about = "the floor's own number over other bytes"
-    yield _bad(9, "fork", "", about, sealed(update(config_version=8)), floor=held)
+    yield bad(9, "fork", "", about, sealed(update(config_version=8)), floor=held)

@@ -46,7 +46,7 @@ def _adopt_here(session: Session, reason: str | None) -> dict[str, Any]:
         known = marks.load(files.marks, (hmac_key,)) or marks.Marks(
             generation=1, reserved=0, epoch="", feed=None
         )
-        epoch, count = adopt_store(
+        adopted = adopt_store(
             files,
             session.sealer,
             marks.Numbers(files.marks, hmac_key, known, known.reserved),
@@ -57,4 +57,4 @@ def _adopt_here(session: Session, reason: str | None) -> dict[str, Any]:
         )
     finally:
         locks.release(lock)
-    return {"config_epoch": epoch, "services": count}
+    return {"config_epoch": adopted.epoch, "services": adopted.services}

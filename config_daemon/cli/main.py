@@ -45,10 +45,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("export", "Write the set values of services."),
     "import": ("import_", "Read back what export wrote."),
     "adopt": ("adopt", "Look at a row that was edited by hand, and seal it."),
+    "audit": ("audit", "Check that history and access log are as they were written."),
     "lkg": ("lkg", "Look at the last-known-good cache."),
     "watch": ("watch", "Show verified messages as they arrive."),
     "verify": ("verify", "Check one message as a worker would."),
-    "keys": ("keys", "Show the keys of this data folder."),
+    "keys": ("keys", "Show, back up and restore the keys."),
     "settings": ("settings", "Show the settings of config-daemon itself."),
     "completion": ("completion", "Print a shell's completion script."),
 }

@@ -29,6 +29,8 @@ def command(session: Session, nagios: bool) -> int:
         click.echo(f"CONFIG-DAEMON {('OK', 'WARNING', 'CRITICAL')[(HEALTHY, DEGRADED, UNHEALTHY).index(code)]}: "
                    f"{_headline(alive, facts)}")  # fmt: skip
         return (HEALTHY, DEGRADED, UNHEALTHY).index(code)
+    from config_daemon.cli.keys_backup import warn_unless_backed_up
+
     services = [row._asdict() for row in session.view.services()] if alive else []
     for row in services:
         del row["effective_json"], row["sources_json"], row["error_json"]
@@ -39,6 +41,7 @@ def command(session: Session, nagios: bool) -> int:
         "conditions": conditions, "services": services,
     }  # fmt: skip
     session.show(data, lambda: _page(word, alive, facts, conditions, services, session))
+    warn_unless_backed_up(session)
     return code
 
 

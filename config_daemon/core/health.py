@@ -50,6 +50,7 @@ CONDITIONS: dict[str, Kind] = {
     "env-invalid": Kind("warning", False, "Mend .env as the detail says; the values read before stay in force."),
     "env-missing": Kind("critical", False, "Put .env back; the services it gave values to are not published."),
     "env-unknown": Kind("warning", False, "Mend or remove the line of .env; it gives no service a value."),
+    "history-rewritten": Kind("critical", False, "Run `config-daemon audit verify` and find who altered the database."),
     "orphan-retained": Kind("info", False, "Nothing: it is left alone; clear the topic by hand if nobody needs it."),
     "secrets-held-back": Kind("info", False, "Nothing: secret values come with a later version."),
     "publish-denied": Kind("critical", False, "Let the daemon's user write the topic in the broker's ACL."),

@@ -17,13 +17,17 @@ from config_daemon.core.sealed import Fingerprint, Sealed
 
 @dataclass(slots=True)
 class Service:
-    """One service: `config` holds the wanted bytes until they are sealed, `version` is the row's as last read."""
+    """One service: `config` holds the wanted bytes until they are sealed, `version` is the row's as last read.
+
+    `held` is the seal before, which the broker confirmed, while the last one is not confirmed yet.
+    """
 
     wanted: Fingerprint | None = None
     config: bytes = b""
     version: int = 0
     sealed: Sealed | None = None
     confirmed: bool = False
+    held: Sealed | None = None
 
 
 @dataclass(slots=True)
@@ -55,6 +59,7 @@ class Plan:
     def remember(self, service: str, sealed: Sealed) -> None:
         """Record the last seal of a service: just made, or read from the cache; not confirmed yet."""
         entry = self.services.setdefault(service, Service())
+        entry.held = entry.sealed if entry.confirmed else entry.held
         entry.sealed, entry.confirmed = sealed, False
         entry.version = max(entry.version, sealed.fingerprint.config_version)
         self._judge(service, entry)
@@ -64,7 +69,7 @@ class Plan:
         entry = self.services.get(service)
         if entry is None or entry.sealed is None or entry.sealed.sequence != sequence:
             return False
-        entry.confirmed = True
+        entry.confirmed, entry.held = True, None
         self._judge(service, entry)
         return True
 
@@ -84,7 +89,8 @@ class Plan:
     def seal_anew(self, service: str) -> None:
         """Give up the last seal of a service; nothing is wanted until its content is read again."""
         entry = self.services[service]
-        entry.sealed, entry.confirmed, entry.wanted = None, False, None
+        entry.sealed = entry.held = entry.wanted = None
+        entry.confirmed = False
         self._judge(service, entry)
 
     def behind(self) -> Iterator[tuple[str, Service]]:

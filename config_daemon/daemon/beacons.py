@@ -8,10 +8,11 @@ Source: docs/protocol.md "The beacon".
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 from config_daemon.core.plan import Plan
+from config_daemon.daemon.auditor import Auditor
 from config_daemon.daemon.broker import Broker
 from config_daemon.daemon.sealer import Sealer
 from config_daemon.wire.beacon import (
@@ -38,10 +39,10 @@ class Beacons:
         plan: Plan,
         topics: Topics,
         keyring: Numbered,
-        audit: Callable[[], dict[str, Any] | None],
+        auditor: Auditor,
     ) -> None:
         self._sealer, self._broker, self._plan, self._topics = sealer, broker, plan, topics
-        self._keyring, self._audit = keyring, audit
+        self._keyring, self._auditor = keyring, auditor
         self._sent_at = NEVER
         self._members: dict[str, set[str]] = {}  # by shard, whatever was confirmed once
         self._unlisted = False
@@ -54,9 +55,20 @@ class Beacons:
         self._sent_at, self._beginning = NEVER, False
         self._shards_due = dict.fromkeys(self._members)
 
-    def step(self, now: float) -> None:
-        """Publish what is due; call it only while configs may be published."""
+    def refused(self, topic: str) -> None:
+        """Note that the broker did not take a message; a shard goes again before the next beacon."""
+        self._repair(topic.rpartition("/")[2])
+
+    def step(self, now: float, shown: Mapping[str, str]) -> None:
+        """Publish what is due; call it only while configs may be published.
+
+        `shown` holds the digests of the lists that somebody else put in the place of shards.
+        """
         self._note_changes()
+        for shard, digest in shown.items():
+            if digest != self._digests.get(shard):
+                self._repair(shard)
+        self._auditor.step()
         if self._beginning or now >= self._due_at():
             self._beginning = not self._publish(now)
 
@@ -82,6 +94,10 @@ class Beacons:
                 self._unlisted = True
             self._shards_due[shard] = None
 
+    def _repair(self, shard: str) -> None:
+        if self._digests.pop(shard, None) is not None:
+            self._shards_due[shard] = None
+
     def _publish(self, now: float) -> bool:
         """Publish shards whose lists changed, then the beacon; False while there is no room for all of them."""
         sharded = sum(map(len, self._members.values())) > INLINE_SERVICES
@@ -94,10 +110,11 @@ class Beacons:
             {} if sharded else self._lines({name for names in self._members.values() for name in names})
         )
         shards = dict(self._digests) if sharded else None
-        if not self._send(self._topics.beacon, now, services, shards=shards, audit=self._audit()):
+        if not self._send(self._topics.beacon, now, services, shards=shards, audit=self._auditor.heads()):
             return False
         if not sharded:
             self._digests.clear()
+            self._shards_due = dict.fromkeys(self._members)  # when there are that many again
         self._sent_at, self._unlisted = now, False
         return True
 
@@ -124,7 +141,8 @@ class Beacons:
     def _lines(self, names: set[str]) -> dict[str, Numbered]:
         lines = {}
         for name in sorted(names):
-            sealed = self._plan.services[name].sealed if self._is_confirmed(name) else None
+            entry = self._plan.services[name]
+            sealed = entry.sealed if entry.confirmed else entry.held
             if sealed is not None:
                 lines[name] = Numbered(sealed.sequence, sealed.body_sha256)
         return lines

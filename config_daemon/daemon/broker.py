@@ -10,16 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from config_daemon.daemon.events import (
-    Arrived,
-    BrokerEvent,
-    Confirmed,
-    Connected,
-    Dialed,
-    Lost,
-    Refused,
-    Subscribed,
-)
+from config_daemon.daemon import events as e
 from config_daemon.daemon.inbox import Sockets
 from config_daemon.daemon.link import Acked, Answered, Fact, Link
 from config_daemon.daemon.traffic import Traffic
@@ -38,7 +29,7 @@ class Broker:
         self._link: Link | None = None
         self._dialing = self.connected = False
         self._since, self._limit = 0.0, 0
-        self._events: list[BrokerEvent] = []
+        self._events: list[e.BrokerEvent] = []
 
     @property
     def idle(self) -> bool:
@@ -60,17 +51,17 @@ class Broker:
         self._dialing = True
         self._dial(will)
 
-    def adopt(self, dialed: Dialed, now: float) -> None:
+    def adopt(self, dialed: e.Dialed, now: float) -> None:
         """Take over what the dialing thread made."""
         self._dialing, self._link, self._since = False, dialed.link, now
         if self._link is None:
-            self._events.append(Lost(dialed.error or "broker-down"))
+            self._events.append(e.Lost(dialed.error or "broker-down"))
 
     def sockets(self) -> Sockets:
         """Return what the inbox must wait for."""
         return Sockets(*self._link.descriptors()) if self._link else Sockets()
 
-    def drive(self, now: float) -> list[BrokerEvent]:
+    def drive(self, now: float) -> list[e.BrokerEvent]:
         """Move bytes both ways, mind the deadlines, and return what happened."""
         if self._link is not None:
             facts, stands = self._link.move()
@@ -102,7 +93,7 @@ class Broker:
         assert self._link is not None
         if self._limit and len(raw) + len(topic.encode()) + _HEADER_BYTES > self._limit:
             # paho would disconnect and send it again for ever
-            self._events.append(Refused(topic, number, "too-large", 0x95))
+            self._events.append(e.Refused(topic, number, "too-large", 0x95))
             return
         self._traffic.sent(self._link.publish(topic, raw), topic, number, now, len(raw))
 
@@ -132,16 +123,12 @@ class Broker:
                 self._lose(refusal)
             case Answered(limit):
                 self._limit, self.connected = limit, True
-                self._events.append(Connected())
+                self._events.append(e.Connected())
             case Acked(request, code):
                 topic, number = self._traffic.acked(request)
-                done = code < 0x80
-                self._events.append(
-                    Confirmed(topic, number)
-                    if done
-                    else Refused(topic, number, _WHY.get(code, "denied"), code)
-                )
-            case Arrived() | Subscribed():
+                refused = e.Refused(topic, number, _WHY.get(code, "denied"), code)
+                self._events.append(e.Confirmed(topic, number) if code < 0x80 else refused)
+            case e.Arrived() | e.Subscribed():
                 self._events.append(fact)
 
     def _lose(self, reason: str) -> None:
@@ -149,4 +136,4 @@ class Broker:
         self._traffic = Traffic()
         if link is not None:
             link.drop()
-            self._events.append(Lost(reason))
+            self._events.append(e.Lost(reason))

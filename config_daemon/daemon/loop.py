@@ -45,7 +45,7 @@ class Daemon:
         p.sealer.tend(now, p.sight.place if self._may_send() else None, p.sight.known.epoch)
         self._waiting = self._send(now)
         if self._may_send():
-            p.beacons.step(now)
+            p.beacons.step(now, p.mirror.witness.take_shards())
         if self._may_keep():
             p.keeper.step(lambda: p.sealer.head(p.sight.place, p.sight.facts), now)
         if p.broker.idle and now >= self._dial_at and (will := p.reporter.will()):
@@ -89,6 +89,7 @@ class Daemon:
                     p.mirror.changed(service, now)
             case e.Refused(topic, _, why, code):
                 service = p.topics.service_of(topic) or topic
+                p.beacons.refused(topic)
                 p.mirror.put_off(service, now)
                 p.reporter.refused(service, why, code)
             case e.Arrived():

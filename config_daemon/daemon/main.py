@@ -22,6 +22,7 @@ from config_daemon import failpoints, logs
 from config_daemon.catalog.catalog import Catalog
 from config_daemon.core.health import Findings
 from config_daemon.core.plan import Plan
+from config_daemon.daemon.auditor import Auditor
 from config_daemon.daemon.beacons import Beacons
 from config_daemon.daemon.broker import Broker
 from config_daemon.daemon.dial import Credentials, dial
@@ -158,12 +159,13 @@ def _build(
         keep_hold=numbers.hold, now_text=sealer.now,
         has_past=(known is not None and known.feed is not None) or cached is not None, log=log,
     )  # fmt: skip
+    auditor = Auditor(files.database, numbers, findings, sealer.now)
     beacons = Beacons(
         sealer, broker, plan, topics, Numbered(0, hashlib.sha256(bytes(signer.verify_key)).hexdigest()),
-        audit=lambda: None,
+        auditor,
     )  # fmt: skip
     recovery = Recovery(
-        files, ground.keys.row_sealer(), sealer, sight, mirror, keeper,
+        files, ground.keys.row_sealer(), sealer, sight, mirror, keeper, auditor,
         reread_all=lambda: sight.reread(plan.services),
     )  # fmt: skip
     requests = Requests(files.requests, board, {"adopt": recovery.adopt}, sealer.now, time.time)

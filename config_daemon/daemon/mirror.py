@@ -85,7 +85,7 @@ class Mirror:
         self._missed: set[str] = set()
         self._unexplained: set[str] = set()  # the broker holds newer seals of ours than we know
         self._again_at = self._everything_at = NEVER
-        self._scanned = self._adopting = self._held = self._store_seen = False
+        self._scanned = self._adopting = self._held = self._store_seen = self._read_once = False
         self.ready = False
         self._highest_seen = 0
         self.witness = Witness(plan, topics, key, standing, self._hold, log)
@@ -160,7 +160,8 @@ class Mirror:
         """
         self._forget_quiet(now)
         self._unexplained.clear()
-        self.witness.judge_beacons(None if self.ready and not self._adopting else self._raise_to)
+        if self.ready:
+            self.witness.judge_beacons()
         arrived, self._arrived = self._arrived, {}
         anew = []
         for service, seen in arrived.items():
@@ -258,10 +259,20 @@ class Mirror:
         else:
             self._findings.close("readback-unavailable")
         if not self.ready:
+            if self._adopting or not self._read_once:
+                self.witness.judge_beacons(self._note_earlier_life)
+            self._read_once = True
             self.ready, self._adopting, self._everything_at = True, False, now + EVERYTHING_SECONDS
             if not self._scanned:  # best effort: a broker with default limits shows a part of many only
                 self._scanned = True
                 self._broker.subscribe([self._topics.every_config], foreign_only=True, retained=True)
+
+    def _note_earlier_life(self, number: int) -> None:
+        """Go on above a beacon of ours that nobody remembers; a host without a past asks whose it is."""
+        if self._has_past:
+            self._raise_to(number)
+        else:
+            self._hold("foreign-state", "beacon", f"the broker retains our own beacon number {number}")
 
     def _explain(self, service: str, seen: _Seen, own: OwnMessage | None, now: float) -> bool:
         """Act on a message that is not the last seal; True when the service is to be sealed anew."""

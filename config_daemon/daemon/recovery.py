@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from config_daemon.daemon.auditor import Auditor
 from config_daemon.daemon.keeper import CacheKeeper
 from config_daemon.daemon.mirror import Mirror
 from config_daemon.daemon.requests import Request
@@ -31,10 +32,11 @@ class Recovery:
         sight: Sight,
         mirror: Mirror,
         keeper: CacheKeeper,
+        auditor: Auditor,
         reread_all: Callable[[], None],
     ) -> None:
         self._files, self._row_sealer, self._sealer = files, row_sealer, sealer
-        self._sight, self._mirror, self._keeper = sight, mirror, keeper
+        self._sight, self._mirror, self._keeper, self._auditor = sight, mirror, keeper, auditor
         self._reread_all = reread_all
 
     def adopt(self, request: Request) -> dict[str, Any]:
@@ -46,7 +48,7 @@ class Recovery:
             raise UsageError(
                 "this daemon adopts the database only", suggestion="Ask with `config-daemon adopt --db`."
             )
-        epoch, count = adopt_store(
+        adopted = adopt_store(
             self._files,
             self._row_sealer,
             self._sealer.numbers,
@@ -58,5 +60,6 @@ class Recovery:
         self._sight.accept()
         self._mirror.adopted()
         self._keeper.touch()
+        self._auditor.adopted(adopted.heads)
         self._reread_all()
-        return {"config_epoch": epoch, "services": count}
+        return {"config_epoch": adopted.epoch, "services": adopted.services}

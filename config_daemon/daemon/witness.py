@@ -17,12 +17,13 @@ from config_daemon.core.surprise import OwnMessage, Standing, explain
 from config_daemon.daemon.events import Arrived
 from config_daemon.errors import RejectedUpdate
 from config_daemon.logs import Logger
-from config_daemon.wire.beacon import BEACON, parse_beacon
+from config_daemon.wire.beacon import BEACON, Beacon, list_digest, parse_beacon
 from config_daemon.wire.messages import CONFIG_UPDATE, parse_update
 from config_daemon.wire.sealing import unseal
 from config_daemon.wire.topics import Topics
 
-AT_ONCE = 500  # of what anybody may send; evidence comes again within a minute, a beacon within half of one
+# of what anybody may send, between two looks; evidence comes again within a minute
+EVIDENCE_BYTES, BEACONS_AT_ONCE, SHARDS = 4 << 20, 100, 256
 Hold = Callable[[str, str, str], None]
 
 
@@ -40,41 +41,51 @@ class Witness:
     ) -> None:
         self._plan, self._topics, self._key = plan, topics, key
         self._standing, self._hold, self._log = standing, hold, log
-        self._evidence: dict[str, bytes] = {}
+        self._evidence: dict[tuple[str, bytes], None] = {}
+        self._evidence_bytes = 0
         self._beacons: list[bytes] = []
+        self._shards: dict[str, bytes] = {}
         self.highest_seen = 0
 
     def arrived(self, event: Arrived) -> None:
         """Take a message that is no config; what is neither evidence nor a beacon is ignored."""
         about = self._topics.evidence_about(event.topic)
-        if about is not None and not event.retained and len(self._evidence) < AT_ONCE:
-            self._evidence[about] = event.payload
-        elif self._topics.is_beacon(event.topic) and len(self._beacons) < AT_ONCE:
-            self._beacons.append(event.payload)
+        if about is not None and not event.retained:
+            if self._evidence_bytes < EVIDENCE_BYTES and (about, event.payload) not in self._evidence:
+                self._evidence[about, event.payload] = None
+                self._evidence_bytes += len(event.payload)
+        elif event.topic == self._topics.beacon:
+            self._beacons = [*self._beacons[1 - BEACONS_AT_ONCE :], event.payload]
+        elif self._topics.is_beacon(event.topic) and len(self._shards) < SHARDS:
+            self._shards[event.topic.rpartition("/")[2]] = event.payload
 
-    def judge_beacons(self, raise_to: Callable[[int], None] | None) -> None:
-        """Hold others' beacons against our numbers; with `raise_to` they are of an earlier life of ours."""
+    def judge_beacons(self, at_start: Callable[[int], None] | None = None) -> None:
+        """Hold others' beacons against our numbers; at a start, `at_start` gets those of an earlier life."""
         beacons, self._beacons = self._beacons, []
-        for raw in beacons:
-            try:
-                beacon = parse_beacon(unseal(raw, BEACON, [self._key])[0])
-            except RejectedUpdate:
-                continue
+        for beacon in filter(None, map(self._own_beacon, beacons)):
             standing = self._standing()
             self.highest_seen = max(self.highest_seen, beacon.sequence)
-            if beacon.generation != standing.generation or beacon.sequence <= standing.last:
-                continue
-            if raise_to is not None:
-                raise_to(beacon.sequence)
-            else:
+            is_above = (beacon.generation, beacon.sequence) > (standing.generation, standing.last)
+            if at_start is not None:
+                at_start(beacon.sequence)
+            elif is_above:
                 what = f"somebody published our own beacon number {beacon.sequence}"
                 self._hold("not-the-newest", "beacon", what)
 
+    def take_shards(self) -> dict[str, str]:
+        """Return what others put in the place of our shards: the digests of their lists, empty for what is not ours."""
+        shards, self._shards = self._shards, {}
+        found = {shard: self._own_beacon(raw) for shard, raw in shards.items()}
+        return {
+            shard: list_digest(own.services) if own and own.shard == shard else ""
+            for shard, own in found.items()
+        }
+
     def judge_evidence(self) -> list[str]:
-        """Judge what workers hold; return the services to read and seal anew."""
-        shown, self._evidence = self._evidence, {}
+        """Judge what workers hold, until something cannot be explained; return the services to seal anew."""
+        shown, self._evidence, self._evidence_bytes = self._evidence, {}, 0
         anew = []
-        for service, raw in shown.items():
+        for service, raw in shown:
             own = own_message(raw, service, self._key)
             if own is None:
                 continue
@@ -82,11 +93,18 @@ class Witness:
             meaning = explain(raw, own, self._plan.services.get(service), self._standing())
             if meaning == "hold":
                 self._hold("not-the-newest", service, f"a worker holds our own {own.words}")
-            elif meaning == "seal-anew":
+                break
+            if meaning == "seal-anew" and service not in anew:
                 self._log.warning("evidence_heeded", service=service, sequence=own.sequence)
                 self._plan.seal_anew(service)
                 anew.append(service)
         return anew
+
+    def _own_beacon(self, raw: bytes) -> Beacon | None:
+        try:
+            return parse_beacon(unseal(raw, BEACON, [self._key])[0])
+        except RejectedUpdate:
+            return None
 
 
 def own_message(raw: bytes, service: str, key: VerifyKey) -> OwnMessage | None:

@@ -10,20 +10,30 @@ import contextlib
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
 
 from config_daemon.errors import StoreUnavailable
 from config_daemon.store import locks
+from config_daemon.store.audit import Heads, start_new_chains
 from config_daemon.store.cache import set_aside
 from config_daemon.store.files import Files
 from config_daemon.store.marks import Numbers
 from config_daemon.store.ports import BadRow
 from config_daemon.store.seals import RowSealer
 from config_daemon.store.sqlite import SqliteReader, connect, live_rows, rows, tombstones, translated
+from config_daemon.store.writer import check_words
 
 _BUSY_MS = 1000
+
+
+class Adopted(NamedTuple):
+    """What an adoption made: the new epoch, how many rows are in it, the heads of the new audit chains."""
+
+    epoch: str
+    services: int
+    heads: Heads
 
 
 def adopt_store(
@@ -35,16 +45,17 @@ def adopt_store(
     now: str,
     by: str,
     reason: str | None,
-) -> tuple[str, int]:
+) -> Adopted:
     """Take the database for the true one: a new epoch, numbers above everything seen, the old cache aside.
 
-    The caller holds `daemon.lock`. Returns the new epoch and how many rows were well sealed.
-    Raises: StoreError; OSError.
+    The caller holds `daemon.lock`. Raises: StoreError; UsageError; OSError.
     """
+    check_words(by, reason)
     epoch = str(uuid.uuid4())
-    count = adopt_database(
-        files.database, files.store_lock, sealer, epoch=epoch, now=now, by=by, reason=reason
-    )
+    count, heads = adopt_database(
+        files.database, files.store_lock, sealer,
+        epoch=epoch, now=now, by=by, reason=reason, known=numbers.marks.audit,
+    )  # fmt: skip
     with contextlib.suppress(FileNotFoundError):
         set_aside(files.cache, files.quarantine, f"adopt-{epoch[:8]}")
     numbers.raise_to(highest_seen)
@@ -53,17 +64,20 @@ def adopt_store(
         place = reader.changes(None).place
     finally:
         reader.close()
-    numbers.release(epoch=epoch, feed=place)
-    return epoch, count
+    numbers.release(epoch=epoch, feed=place, audit=heads)
+    return Adopted(epoch, count, heads)
 
 
 _READ_MANY = 500
 
 
 def adopt_database(
-    path: Path, lock: Path, sealer: RowSealer, *, epoch: str, now: str, by: str, reason: str | None
-) -> int:
-    """Give the database a new epoch (UUID v4) and seal its good rows anew; return how many were good.
+    path: Path, lock: Path, sealer: RowSealer, *,
+    epoch: str, now: str, by: str, reason: str | None, known: Heads | None,
+) -> tuple[int, Heads]:  # fmt: skip
+    """Give the database a new epoch (UUID v4), seal its good rows anew, and begin the audit chains anew.
+
+    Returns how many rows were good, and the new chains' heads.
 
     Raises: StoreError; StoreUnavailable when somebody is writing.
     """
@@ -77,14 +91,13 @@ def adopt_database(
                 connection.execute("BEGIN IMMEDIATE")
                 count = _seal_anew(connection, sealer, epoch)
                 connection.execute("UPDATE config_epoch SET config_epoch = ?, last_rebuild = ?", (epoch, now))
-                connection.execute(
-                    "INSERT INTO access_log(user_id, action, success, reason, timestamp) VALUES (?, 'adopt', 1, ?, ?)",
-                    (by, reason, now),
+                heads = start_new_chains(
+                    connection, action="adopt", by=by, at=now, reason=reason, known=known
                 )
                 connection.execute("COMMIT")
             finally:
                 connection.close(True)
-        return count
+        return count, heads
     finally:
         locks.release(held)
 

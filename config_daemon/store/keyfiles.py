@@ -93,7 +93,9 @@ class KeyFiles:
 
     def __init__(self, environ: Mapping[str, str], env_file: EnvFile | None) -> None:
         self._environ, self._env_file = environ, env_file
-        self._taken: dict[bytes, tuple[str, str]] = {}  # digest of a key's bytes -> name, and name with source
+        self._taken: dict[
+            bytes, tuple[str, str]
+        ] = {}  # digest of a key's bytes -> name, and name with source
 
     def find(self, name: str) -> str | None:
         """Return a secret's text, None when it is nowhere.
@@ -181,15 +183,14 @@ class KeyFiles:
     def _look(self, name: str) -> tuple[str, Source] | None:
         folder, credential = self._environ.get("CREDENTIALS_DIRECTORY"), _CREDENTIALS.get(name)
         if folder and credential and _is_there(path := Path(folder) / credential):
-            return read_private(path, credential=True), Source("credential", path)
+            return read_private(path, credential=True).strip(), Source("credential", path)
         file = self._environ.get(f"{name}_FILE") or self._named_beside(f"{name}_FILE")
         if file:
             path = Path(file)
             with _naming(f"{name}_FILE", None):
                 text = read_private(path) if credential else read_public(path)
-            return text, Source("file", path)
-        entry = self._env_file.entries.get(name) if self._env_file else None
-        if self._env_file is None or entry is None:
+            return text.strip(), Source("file", path)
+        if self._env_file is None or (entry := self._env_file.entries.get(name)) is None:
             return None
         if credential:
             refuse_exposed(self._env_file.path)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from config_daemon.errors import CacheError, RejectedUpdate
+from config_daemon.store.audit import Heads
 from config_daemon.store.files import read_capped, replace_durably
 from config_daemon.store.ports import Place
 from config_daemon.wire import values
@@ -38,6 +39,7 @@ class Marks:
     epoch: str
     feed: Place | None
     held: tuple[str, str, str] | None = None
+    audit: Heads | None = None
     version: int = VERSION
 
 
@@ -57,9 +59,8 @@ def load(path: Path, hmac_keys: tuple[bytes, ...]) -> Marks | None:
             reserved=_counter(members["reserved"]),
             epoch=str(members["epoch"]),
             feed=None if feed is None else Place(_counter(feed[0]), str(feed[1])),
-            held=None
-            if (held := members.get("held")) is None
-            else (str(held[0]), str(held[1]), str(held[2])),
+            held=_held(members.get("held")),
+            audit=_heads(members.get("audit")),
         )
     except FileNotFoundError:
         return None
@@ -109,20 +110,27 @@ class Numbers:
     def write(self, **changes: Any) -> None:
         """Replace the file durably with some fields changed."""
         changed = replace(self.marks, **{**self._noted, **changes})
-        replace_durably(self._path, seal_hmac(canonical(asdict(changed)), MARKS, self._key))
+        members = asdict(changed) | {"audit": changed.audit and changed.audit._asdict()}
+        replace_durably(self._path, seal_hmac(canonical(members), MARKS, self._key))
         self.marks = changed
 
     def note(self, feed: Place, epoch: str) -> None:
         """Have the next write say where in which database we stand; not worth a write of its own."""
         self._noted |= {"feed": feed, "epoch": epoch}
 
-    def release(self, *, epoch: str, feed: Place) -> None:
+    def note_audit(self, heads: Heads) -> None:
+        """Have the next write say how far the audit chains were checked."""
+        self._noted["audit"] = heads
+
+    def release(self, *, epoch: str, feed: Place, audit: Heads) -> None:
         """Write down that a person took this database for the true one.
 
         Raises: OSError.
         """
         self._noted = {}
-        self.write(epoch=epoch, feed=feed, held=None, reserved=max(self.last, self.marks.reserved))
+        self.write(
+            epoch=epoch, feed=feed, held=None, audit=audit, reserved=max(self.last, self.marks.reserved)
+        )
 
     def hold(self, name: str, subject: str, detail: str) -> None:
         """Write a hold down, so that a restart does not end it; `trouble` says why that failed."""
@@ -134,6 +142,17 @@ class Numbers:
         """Give unused numbers back: a clean stop wastes nothing. A disk that is full wastes them."""
         with contextlib.suppress(OSError):
             self.write(reserved=self.last)
+
+
+def _held(value: Any) -> tuple[str, str, str] | None:
+    return None if value is None else (str(value[0]), str(value[1]), str(value[2]))
+
+
+def _heads(value: Any) -> Heads | None:
+    if value is None:
+        return None
+    history, access = ((_counter(value[name][0]), str(value[name][1])) for name in Heads._fields)
+    return Heads(history, access)
 
 
 def _counter(value: Any) -> int:

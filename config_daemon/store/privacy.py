@@ -93,23 +93,27 @@ def _read(path: Path, others: int | None) -> str:
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
     if len(content) > MAX_BYTES:
-        raise KeyUnavailable(f"{path} is too long for a key", suggestion="Name the right file.")
+        raise KeyUnavailable(f"{path} is too long for a secret", suggestion="Name the right file.")
     try:
-        return content.decode().strip()
+        return content.decode()
     except UnicodeDecodeError:
         pass
     # outside of the handler: the error in its context would carry the content along
-    raise KeyUnavailable(f"{path} is no text in UTF-8", suggestion="Keys are kept as PEM or base64.")
+    raise KeyUnavailable(
+        f"{path} is no text in UTF-8", suggestion="Name the right file; a key is PEM or base64."
+    )
 
 
 def _unreadable(path: Path, error: OSError | ValueError) -> KeyUnavailable:
     word = shlex.quote(str(path))
     if isinstance(error, FileNotFoundError):
-        mend = "Put the file back (`config-daemon keys restore FILE` restores keys), or name the right one."
+        mend = "Name the right file, or put it back: `config-daemon keys restore FILE` restores keys."
         return KeyUnavailable(f"there is no file {path}", suggestion=mend)
     if isinstance(error, PermissionError):
         what = f"{path} may not be read by user {os.geteuid()}"
-        return KeyUnavailable(what, suggestion=f"See who may with `namei -l {word}`, and run this as that user.")
+        return KeyUnavailable(
+            what, suggestion=f"See who may with `namei -l {word}`, and run this as that user."
+        )
     name = errno.errorcode.get(getattr(error, "errno", None) or 0, "not a path")
     return KeyUnavailable(f"{path} cannot be read: {name}", suggestion=f"Look at it with `namei -l {word}`.")
 

@@ -98,7 +98,7 @@ class StoreReports:
     def lost(self) -> list[str]:
         """Return the services whose row somebody removed: history knows them, and nothing says why they are gone."""
         statement = (
-            "SELECT DISTINCT service FROM config_history"
+            "SELECT DISTINCT service FROM config_history WHERE service <> ''"
             " EXCEPT SELECT service FROM service_configs EXCEPT SELECT service FROM deleted_services ORDER BY 1"
         )
         with self._snapshot() as db:

@@ -7,7 +7,6 @@ neither after a deletion.
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -24,16 +23,16 @@ from config_daemon.errors import (
     StoreCorrupted,
     VersionConflict,
 )
+from config_daemon.store.chains import HISTORY, append, end_of
 from config_daemon.store.complaints import fixed_by_env, headline, of_service, unnameable
 from config_daemon.store.ports import Edit, Written
-from config_daemon.store.seals import FIRST_CHAIN, RowSealer, next_chain
+from config_daemon.store.seals import RowSealer
 from config_daemon.store.sqlite import VERSION, first, rows
 from config_daemon.store.stored import Stored, find
 from config_daemon.store.stored import parse_stored as parse_stored
 from config_daemon.wire import values as portable
 from config_daemon.wire.sealing import canonical
 
-_CHAIN = re.compile(r"[0-9a-f]{64}")
 _ENVELOPE_BYTES = 700  # what a message holds beside its config, with room
 _INSERT = (
     "INSERT INTO service_configs(config_json, version, config_epoch, updated_at, updated_by, row_seal,"
@@ -91,12 +90,10 @@ class Transaction:
         self._now, self._by, self._reason, self._adopt = now, by, reason, adopt
         self._change_id = str(uuid.uuid4())
         self._epoch: str = first(connection, "SELECT config_epoch FROM config_epoch", "")
-        self._chain: str = first(
-            connection, "SELECT chain FROM config_history ORDER BY id DESC LIMIT 1", FIRST_CHAIN
-        )
-        if not self._epoch or not isinstance(self._epoch, str) or not _CHAIN.fullmatch(str(self._chain)):
+        self._chain = end_of(connection, HISTORY)
+        if not self._epoch or not isinstance(self._epoch, str):
             raise StoreCorrupted(
-                f"the database's {'history' if self._epoch else 'epoch'} is damaged",
+                "the database's epoch is damaged",
                 suggestion="Restore the database from a backup; nothing is written on top of this one.",
             )
 
@@ -241,12 +238,7 @@ class Transaction:
                 "changed_at": self._now, "changed_by": self._by, "change_reason": self._reason,
                 "version": version, "change_id": self._change_id,
             }  # fmt: skip
-            self._chain = next_chain(self._chain, row)
-            self._db.execute(
-                "INSERT INTO config_history(service, key, old_value_json, new_value_json, changed_at, changed_by,"
-                " change_reason, version, change_id, chain) VALUES (?,?,?,?,?,?,?,?,?,?)",
-                (*row.values(), self._chain),
-            )
+            self._chain = append(self._db, HISTORY, self._chain, row)
 
     def _unknown(self, service: str) -> NotFound:
         meant = self._definitions.suggest(service)

@@ -140,6 +140,11 @@ def _check_call(services: list[str], by: str, reason: str | None) -> None:
             f"{twice[0]} is changed twice in one commit",
             suggestion="Name each service once, with all its values.",
         )
+    check_words(by, reason)
+
+
+def check_words(by: str, reason: str | None) -> None:
+    """Refuse (UsageError) a name or a reason that history cannot hold."""
     for name, words in (("actor", by), ("reason", reason)):
         if words is None:
             continue

@@ -35,8 +35,8 @@ Shard = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{2}$")]
 class Numbered(NamedTuple):
     """A message by its number and the digest of its body, or a keyring by the same; a chain by count and head."""
 
-    number: int
-    sha256: str
+    number: Annotated[int, Field(ge=0, le=values.MAX_INTEGER)]
+    sha256: Sha256
 
 
 class Beacon(Message):

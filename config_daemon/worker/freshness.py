@@ -28,7 +28,9 @@ class Freshness:
         self._highest = 0
         self._highest_at: float | None = None
         self._newest: Beacon | None = None
-        self._shards: dict[str, Mapping[str, Numbered]] = {}
+        self._shards: dict[
+            str, list[Mapping[str, Numbered]]
+        ] = {}  # the one that fits, the last one that does not
         self._consecutive: dict[str, tuple[Standing, int, int]] = {}
         self.is_time_unsure = False
 
@@ -60,15 +62,21 @@ class Freshness:
         return True
 
     def take_shard(self, shard: str, services: Mapping[str, Numbered]) -> None:
-        """Take a verified shard; it counts as far as a fresh beacon names its digest."""
-        self._shards[shard] = services
+        """Take a verified shard; it counts as far as a fresh beacon names its digest, whatever came later."""
+        kept = [one for one in self._shards.get(shard, ()) if self._fits(shard, one)]
+        self._shards[shard] = [*kept[:1], services]
 
     def standing(self, service: str, floor: Floor | None) -> Standing:
-        """Tell what the newest fresh beacon says of a message: it lists it, or more, or less or other."""
-        listed = self._listed(service)
-        if self._newest is None or listed is _UNKNOWN or (floor is None and listed is None):
+        """Tell what the newest fresh beacon says of a message: it lists it, or more, or less or other.
+
+        A list that is named and does not come may say anything: it counts as more.
+        """
+        if self._newest is None:
             return "unknown"
-        if floor is None:
+        listed = self._listed(service)
+        if listed is None and floor is None:
+            return "unknown"
+        if floor is None or listed is _WITHHELD:
             return "more"
         if listed is None or floor.generation != self._newest.generation:
             return "less"
@@ -77,32 +85,37 @@ class Freshness:
         return "more" if listed.number > floor.sequence else "less"
 
     def twice(self, service: str, standing: Standing) -> bool:
-        """Count what the newest beacon says of a service; True from the second one in a row that says the same."""
+        """Count what fresh beacons say of a service; True from the second one in a row that says the same."""
+        number = self._newest.sequence if self._newest else 0
         before, count, counted = self._consecutive.get(service, ("unknown", 0, 0))
         if standing != before:
             count = 1
-        elif counted != self._highest:
+        elif counted != number:
             count += 1
-        self._consecutive[service] = standing, count, self._highest
+        self._consecutive[service] = standing, count, number
         return count >= TWICE
 
     def _listed(self, service: str) -> Numbered | None:
-        if self._newest is None:
-            return _UNKNOWN
+        assert self._newest is not None
         if self._newest.shards is None:
             return self._newest.services.get(service)
         shard = shard_of(service)
-        services = self._shards.get(shard)
-        digest = self._newest.shards.get(shard)
-        if digest is None:
+        if shard not in self._newest.shards:
             return None
-        if services is None or list_digest(dict(services)) != digest:
-            return _UNKNOWN
-        return services.get(service)
+        fitting = [services for services in self._shards.get(shard, ()) if self._fits(shard, services)]
+        return fitting[0].get(service) if fitting else _WITHHELD
+
+    def _fits(self, shard: str, services: Mapping[str, Numbered]) -> bool:
+        digests = self._newest.shards if self._newest else None
+        return digests is not None and list_digest(dict(services)) == digests.get(shard)
 
 
-_UNKNOWN = Numbered(-1, "")
+_WITHHELD = Numbered(-1, "")
 
 
 def _unix_ms(timestamp: str) -> int:
-    return round(datetime.fromisoformat(timestamp).timestamp() * 1000)
+    """Return the milliseconds of a timestamp's text; of a day that no calendar has, those of 1970."""
+    try:
+        return round(datetime.fromisoformat(timestamp).timestamp() * 1000)
+    except ValueError:
+        return 0

@@ -26,7 +26,10 @@ def unix_ms() -> int:
 
 
 class Lookout:
-    """What the beacons say about the followed services; `show` publishes evidence: (topic, raw)."""
+    """What the beacons say about the followed services; `show` publishes evidence: (topic, raw).
+
+    Raises: UsageError when `worker` cannot name one.
+    """
 
     def __init__(
         self,
@@ -40,7 +43,8 @@ class Lookout:
         calendar: Callable[[], int] = unix_ms,
         beacon_seconds: float = BEACON_SECONDS,
     ) -> None:
-        self._trust, self._services, self._topics, self._worker = trust, tuple(services), topics, worker
+        self._trust, self._services, self._topics = trust, tuple(services), topics
+        self._places = {service: topics.evidence(service, worker) for service in services}
         self._show, self._clock, self._calendar = show, clock, calendar
         self._freshness = Freshness(clock(), beacon_seconds)
         self._frozen: set[str] = set()
@@ -87,7 +91,7 @@ class Lookout:
         raw, now = belief.at_floor, self._clock()
         if raw is not None and now - self._shown_at.get(service, float("-inf")) >= EVIDENCE_SECONDS:
             self._shown_at[service] = now
-            self._show(self._topics.evidence(service, self._worker), raw)
+            self._show(self._places[service], raw)
 
     def flags(self, service: str) -> tuple[str, ...]:
         """Return what a person should know about how this worker is served."""

@@ -2,7 +2,7 @@
 // its signature was verified, and the first fault counts. What lasts (keys, floor) comes from the caller.
 import { createHash, createPublicKey, verify } from "node:crypto";
 import { parseStrict, valueEnd } from "./strict-json.mjs";
-import { isHealth, isUpdate } from "./members.mjs";
+import { isBeacon, isHealth, isUpdate } from "./members.mjs";
 
 const MAX_MESSAGE_BYTES = 2 ** 20 - 1;
 const TAIL_BYTES = 104;
@@ -10,6 +10,7 @@ const TAIL = /^,"signature":"([A-Za-z0-9+/]{86}==)"\}$/;
 const CONFIG_OFFSET = 88;
 const UPDATE_HEAD = /^\{"checksum":"[0-9a-f]{64}","config":/;
 const SERVICE = /^(?!keyring$)[a-z][a-z0-9-]{0,63}$/;
+const BEACON_TOPIC = "system/trust/beacon";
 const SPKI_PREFIX = Buffer.from("302a300506032b6570032100", "hex");
 const MAX_KEYS = 4;
 
@@ -101,6 +102,26 @@ function order(members, digest, { generation, floor }) {
   if (!level && (own[0] < held[0] || (own[0] === held[0] && own[1] < held[1]))) throw new Rejected(9, "rollback");
 }
 
+/** Beacons and shards: each on its own topic, and of the keyring's generation. */
+function judgeBeacon(raw, keys, { topic, generation }) {
+  const { body, signer } = unseal(raw, "beacon", keys);
+  const { members } = read(body, isBeacon, signer);
+  const shard = members.get("shard") ?? null;
+  if (topic !== (shard === null ? BEACON_TOPIC : `${BEACON_TOPIC}/${shard}`)) throw new Rejected(6, "wrong-service");
+  if (members.get("generation") !== BigInt(generation)) throw new Rejected(8, "rollback");
+  return members;
+}
+
+/** Return the digest by which a beacon names a shard's list: of its compact form, names sorted. */
+export function listDigest(services) {
+  // names are ASCII and digests hex: nothing needs an escape, and sort() compares as code points do
+  const lines = [...services.keys()].sort().map((name) => {
+    const [number, digest] = services.get(name);
+    return `"${name}":[${number},"${digest}"]`;
+  });
+  return sha256(`{${lines.join(",")}}`);
+}
+
 /** Judge one message; the type follows from the topic. Returns its members as a Map, or throws Rejected. */
 export function judge(raw, reader) {
   const { topic, services, public_keys: hexes } = reader;
@@ -110,6 +131,7 @@ export function judge(raw, reader) {
     const { body, signer } = unseal(raw, "health", keys);
     return read(body, isHealth, signer).members;
   }
+  if (topic === BEACON_TOPIC || topic.startsWith(`${BEACON_TOPIC}/`)) return judgeBeacon(raw, keys, reader);
   const { body, signer } = unseal(raw, "config-update", keys);
   const { members, text } = read(body, isUpdate, signer);
   const service = members.get("service");

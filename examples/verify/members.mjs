@@ -13,6 +13,8 @@ const nullable = (rule) => (value) => value === null || rule(value);
 const optional = (rule) => (value) => value === undefined || value === null || rule(value);
 const shaped = (shape) => (value) =>
   object(value) && Object.entries(shape).every(([name, fits]) => fits(value.get(name)));
+const mapOf = (name, rule) => (value) =>
+  object(value) && [...value].every(([key, one]) => name(key) && rule(one));
 const listOf = (rule) => (value) => Array.isArray(value) && value.every(rule);
 
 const counter = integer(1n, MAX_SAFE);
@@ -20,6 +22,8 @@ const count = integer(0n);
 const timestamp = text(/^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$/);
 const uuid = text(/^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/);
 const keyId = text(/^[0-9a-f]{32}$/);
+const sha256 = text(/^[0-9a-f]{64}$/);
+const service = text(/^[a-z][a-z0-9-]{0,63}$/);
 const version = (value) => value === 1n;
 
 const secrets = shaped({
@@ -37,7 +41,7 @@ const condition = shaped({
 });
 
 const update = shaped({
-  checksum: text(/^[0-9a-f]{64}$/),
+  checksum: sha256,
   config: object,
   config_epoch: uuid,
   config_version: counter,
@@ -45,7 +49,7 @@ const update = shaped({
   issued_at: timestamp,
   key_id: keyId,
   sequence: counter,
-  service: text(/^[a-z][a-z0-9-]{0,63}$/),
+  service,
   version,
   deleted: optional((value) => value === true),
   secrets: optional(secrets),
@@ -84,4 +88,22 @@ export const isHealth = shaped({
   conditions: listOf(condition),
   services: count,
   behind: count,
+});
+
+const shard = text(/^[0-9a-f]{2}$/);
+const atMost = integer(0n, MAX_SAFE);
+const numbered = (value) => Array.isArray(value) && value.length === 2 && atMost(value[0]) && sha256(value[1]);
+
+/** Tell whether a Map has the members of a beacon, or of one of its shards. */
+export const isBeacon = shaped({
+  version,
+  generation: counter,
+  sequence: counter,
+  issued_at: timestamp,
+  key_id: keyId,
+  shard: optional(shard),
+  keyring: optional(numbered),
+  services: mapOf(service, numbered),
+  shards: optional(mapOf(shard, sha256)),
+  audit: optional(mapOf(oneOf("history", "access"), numbered)),
 });

@@ -223,6 +223,64 @@ def test_a_key_file_that_the_environment_file_names_lies_beside_it(
     assert found.row_sealer().key_id == "master-7"
 
 
+@pytest.mark.parametrize("mode", [0o404, 0o444, 0o460, 0o602, 0o620])
+def test_a_credential_that_others_can_touch_is_refused(keys: Keys, tmp_path: Path, mode: int) -> None:
+    """systemd leaves them readable for root and one user; whoever sets the variable may not have."""
+    credential = key_file(tmp_path / "master-key", new_key_text(MASTER), mode)
+    told = refused(keys(CREDENTIALS_DIRECTORY=str(tmp_path)).row_sealer)
+    assert credential in told
+    assert f"{mode:04o}" in told
+
+
+def test_a_credential_that_leads_nowhere_is_refused_and_nothing_weaker_taken(
+    keys: Keys, tmp_path: Path
+) -> None:
+    (tmp_path / "master-key").symlink_to(tmp_path / "nothing")
+    assert "there is no file" in refused(keys(CREDENTIALS_DIRECTORY=str(tmp_path)).row_sealer)
+
+
+def test_a_key_file_behind_somebody_elses_link_is_refused(
+    keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key_file(tmp_path / "master.key", new_key_text(MASTER))
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "master.key")
+    found = keys(CONFIG_MASTER_KEY_BASE64_FILE=str(link))
+    assert found.row_sealer()
+    if os.geteuid() == 0:  # only root can give files away; anybody else becomes somebody else instead
+        os.chown(link, 65534, 65534, follow_symlinks=False)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    told = refused(found.row_sealer)
+    assert "CONFIG_MASTER_KEY_BASE64_FILE" in told
+    assert f"the link {link}" in told
+
+
+def test_a_pipe_in_the_place_of_a_key_is_refused_and_not_waited_for(keys: Keys, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    told = refused(keys(CONFIG_MASTER_KEY_BASE64_FILE=str(tmp_path / "pipe")).row_sealer)
+    assert "no regular file" in told
+
+
+def test_a_pair_that_does_not_fit_names_both_places(keys: Keys, tmp_path: Path) -> None:
+    file = key_file(tmp_path / "signing.pem", signing_key_pem(OTHER))
+    told = refused(keys(CONFIG_SIGNATURE_PRIVATE_KEY_FILE=file).signer)
+    assert f"CONFIG_SIGNATURE_PRIVATE_KEY (file {file})" in told
+    assert f"CONFIG_SIGNATURE_PUBLIC_KEY ({tmp_path}/.env:3)" in told
+
+
+@pytest.mark.parametrize(
+    "public", ["00" * 32, "01" + "00" * 31, "ec" + "ff" * 30 + "7f", "ee" + "ff" * 30 + "7f"]
+)
+def test_a_public_key_that_is_no_point_is_refused_with_its_place(
+    keys: Keys, tmp_path: Path, public: str
+) -> None:
+    """Small order, or not canonical: anybody could sign for some of them."""
+    found = keys({**PAIR, "CONFIG_SIGNATURE_PUBLIC_KEY": public})
+    for use in (found.public_key, found.signer):
+        assert f"CONFIG_SIGNATURE_PUBLIC_KEY ({tmp_path}/.env:3)" in refused(use)
+
+
 def test_nothing_that_holds_a_key_shows_it(keys: Keys) -> None:
     found = keys()
     shown = "".join(

@@ -202,7 +202,7 @@ def test_the_file_is_tail_signed_json(path: Path) -> None:
     body = unseal_hmac(path.read_bytes(), "marks", (KEY,))
     assert (
         body
-        == b'{"epoch":"","feed":[7,"00ff00ff00ff00ff"],"generation":1,"held":null,"reserved":0,"version":1}'
+        == b'{"audit":null,"epoch":"","feed":[7,"00ff00ff00ff00ff"],"generation":1,"held":null,"reserved":0,"version":1}'
     )
 
 

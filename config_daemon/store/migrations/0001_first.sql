@@ -91,10 +91,13 @@ CREATE TABLE access_log (
     key TEXT,
     success INTEGER NOT NULL,
     reason TEXT,
-    timestamp TEXT NOT NULL
+    timestamp TEXT NOT NULL,
+    chain TEXT NOT NULL
 );
 CREATE INDEX idx_access_log_time ON access_log(timestamp);
 CREATE INDEX idx_access_log_user ON access_log(user_id);
+-- A row without a service's name begins a new chain: the last one is looked for at each start.
+CREATE INDEX idx_access_log_begun ON access_log(id) WHERE service = '';
 
 -- A place in the history of changes is (seq, token): a restored or forked database lacks the row.
 CREATE TABLE change_feed (
