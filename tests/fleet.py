@@ -249,7 +249,9 @@ class Fleet(Operator):
             if worker.service not in self.rows:
                 continue
             expected = self.expected(worker.service)
-            if excused and self._knows_more(worker):
+            if self._knows_more(worker):
+                if not excused:
+                    yield f"{worker.name} holds a message that the broker's is not above"
                 continue
             if expected is None and worker.state != "deleted":
                 yield f"{worker.name} did not see that {worker.service} is deleted: {worker.reports[-1:]}"

@@ -160,6 +160,24 @@ class FleetMachine(RuleBasedStateMachine):
         if published:
             self.fleet.put_back(published[index % len(published)], other)
 
+    @rule(index=st.integers(0, 1000), retained=st.booleans())
+    def an_attacker_plays_a_beacon(self, index: int, retained: bool) -> None:
+        server, topic = self.fleet.server, self.fleet.topics.beacon
+        beacons = [one.raw for one in server.written if one.topic == topic]
+        if beacons:
+            server.write(topic, beacons[index % len(beacons)] if retained else b"")
+
+    @rule(index=st.integers(0, 1000), service=services)
+    def an_attacker_shows_a_config_as_evidence(self, index: int, service: str) -> None:
+        published, server = self.fleet.published(), self.fleet.server
+        if published and server.up:
+            stranger = server.connect("stranger")
+            stranger.show(
+                self.fleet.topics.evidence(service, "x"),
+                server.written[published[index % len(published)]].raw,
+            )
+            stranger.drop()
+
     @rule(service=services, raw=st.sampled_from((b"", b"garbage", b"{}")))
     def an_attacker_defaces(self, service: str, raw: bytes) -> None:
         self.fleet.deface(service, raw)
@@ -214,7 +232,7 @@ class FleetMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            self.fleet.settle(evidence=False)
+            self.fleet.settle()
         finally:
             self.fleet.close()
             self._folder.cleanup()

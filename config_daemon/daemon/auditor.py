@@ -42,6 +42,7 @@ class Auditor:
             self._findings.open("history-rewritten", error.table, error.message, self._now_text())
             return None
         except StoreError:
+            self._is_behind = False  # the next beacon asks again
             return None
         self._is_behind = found is None
         if found is None:

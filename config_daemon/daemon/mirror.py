@@ -269,9 +269,10 @@ class Mirror:
 
     def _note_earlier_life(self, number: int) -> None:
         """Go on above a beacon of ours that nobody remembers; a host without a past asks whose it is."""
+        standing = self._standing()
         if self._has_past:
             self._raise_to(number)
-        else:
+        elif not standing.first < number <= standing.last:  # else this very process sealed it
             self._hold("foreign-state", "beacon", f"the broker retains our own beacon number {number}")
 
     def _explain(self, service: str, seen: _Seen, own: OwnMessage | None, now: float) -> bool:

@@ -24,6 +24,7 @@ from config_daemon.wire.topics import Topics
 
 # of what anybody may send, between two looks; evidence comes again within a minute
 EVIDENCE_BYTES, BEACONS_AT_ONCE, SHARDS = 4 << 20, 100, 256
+ENTRY_BYTES = 1024  # what an entry costs beside its bytes, and to look at: empty ones are not free
 Hold = Callable[[str, str, str], None]
 
 
@@ -53,7 +54,7 @@ class Witness:
         if about is not None and not event.retained:
             if self._evidence_bytes < EVIDENCE_BYTES and (about, event.payload) not in self._evidence:
                 self._evidence[about, event.payload] = None
-                self._evidence_bytes += len(event.payload)
+                self._evidence_bytes += len(event.payload) + ENTRY_BYTES
         elif event.topic == self._topics.beacon:
             self._beacons = [*self._beacons[1 - BEACONS_AT_ONCE :], event.payload]
         elif self._topics.is_beacon(event.topic) and len(self._shards) < SHARDS:

@@ -23,7 +23,7 @@ from config_daemon.store.sqlite import connect, first, translated
 from config_daemon.wire.sealing import canonical
 
 _MANY = 1000
-_BUSY_MS = 100  # the daemon asks, and can ask again
+_BUSY_MS = 0  # the daemon asks, and asks again with the next beacon
 
 
 class Heads(NamedTuple):
