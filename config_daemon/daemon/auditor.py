@@ -1,7 +1,8 @@
 """Carry the heads of the audit chains into the beacon and the marks, while they extend what was known.
 
-Laws: a head goes out only after its chain was checked up to it; a chain that was rewritten is told and
-leaves the beacon; reading is done in slices, so that a long history holds no tick up.
+Laws: a head goes out only after its chain was checked to extend the one known before; a chain that was
+rewritten is told and leaves the beacon; a host that knew no head takes the chains as they are; reading is
+done in slices, so that a long history holds no tick up.
 
 Source: docs/protocol.md "Audit head".
 """
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from config_daemon.core.health import Findings
 from config_daemon.errors import StoreError
-from config_daemon.store.audit import Heads, HistoryRewritten, Trail
+from config_daemon.store.audit import Heads, HistoryRewritten, Trail, present_heads
 from config_daemon.store.marks import Numbers
 from config_daemon.wire.beacon import Numbered
 
@@ -25,7 +26,7 @@ class Auditor:
 
     def __init__(self, path: Path, numbers: Numbers, findings: Findings, now_text: Callable[[], str]) -> None:
         self._path, self._numbers, self._findings, self._now_text = path, numbers, findings, now_text
-        self._trail = Trail(path, numbers.marks.audit)
+        self._trail: Trail | None = None
         self._is_behind = True
 
     def step(self) -> None:
@@ -36,6 +37,8 @@ class Auditor:
     def heads(self) -> dict[str, Numbered] | None:
         """Check what is new and return both heads as the beacon carries them; None where that cannot be done."""
         try:
+            if self._trail is None:
+                self._trail = Trail(self._path, self._numbers.marks.audit or present_heads(self._path))
             found = self._trail.step(SLICE)
         except HistoryRewritten as error:
             self._is_behind = False

@@ -17,7 +17,7 @@ import apsw
 
 from config_daemon.errors import StoreError
 from config_daemon.store.chain_walk import Walk, walked
-from config_daemon.store.chains import ACCESS, BEFORE_ALL, EMPTY, HISTORY, Head, Table, append, links
+from config_daemon.store.chains import ACCESS, BEFORE_ALL, EMPTY, HISTORY, Head, Table, append, end_of, links
 from config_daemon.store.seals import FIRST_CHAIN
 from config_daemon.store.sqlite import connect, first, translated
 from config_daemon.wire.sealing import canonical
@@ -71,6 +71,29 @@ def _left_behind(walk: Walk, known: Head) -> str:
 
 def _first_row(db: apsw.Connection, table: Table, values: tuple[Any, ...]) -> Head:
     return 1, append(db, table, FIRST_CHAIN, dict(zip(table.columns, values, strict=True)))
+
+
+def present_heads(path: Path) -> Heads:
+    """Return the heads as the database has them, unchecked: where nothing was known, there is nothing to extend.
+
+    Raises: StoreError.
+    """
+    db = connect(path, _BUSY_MS)
+    try:
+        with translated(path):
+            return Heads(*((_count(db, table), end_of(db, table)) for table in (HISTORY, ACCESS)))
+    finally:
+        db.close(True)
+
+
+def _count(db: apsw.Connection, table: Table) -> int:
+    return int(first(db, f"SELECT count(*) FROM {table.name} WHERE id > ?", 0, (_before(db, table),)))  # noqa: S608
+
+
+def _before(db: apsw.Connection, table: Table) -> int:
+    """Return the id after which the present chain begins."""
+    start = first(db, f"SELECT max(id) FROM {table.name} WHERE service = ''", None)  # noqa: S608
+    return BEFORE_ALL if start is None else int(start) - 1
 
 
 class _Place(NamedTuple):
@@ -131,8 +154,7 @@ class Trail:
 
 def _place_of(db: apsw.Connection, table: Table, head: Head) -> _Place:
     """Return the row with a head's number; for an empty chain's, what stands before the first row."""
-    start = first(db, f"SELECT max(id) FROM {table.name} WHERE service = ''", None)  # noqa: S608
-    before = BEFORE_ALL if start is None else start - 1
+    before = _before(db, table)
     number, link = head
     if not number:
         return _Place(before, 0, FIRST_CHAIN)

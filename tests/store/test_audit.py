@@ -12,7 +12,7 @@ import pytest
 
 from config_daemon.errors import SchemaMismatch, StoreCorrupted, StoreUnavailable
 from config_daemon.store import chain_walk
-from config_daemon.store.audit import Heads, HistoryRewritten, Trail, start_new_chains
+from config_daemon.store.audit import Heads, HistoryRewritten, Trail, present_heads, start_new_chains
 from config_daemon.store.chain_walk import Checked
 from config_daemon.store.chains import ACCESS, HISTORY, Table, append_access
 from tests.store.conftest import NOW, Store
@@ -500,3 +500,12 @@ def test_the_last_beginning_is_found_without_reading_the_table(store: Store) -> 
     for table in (HISTORY, ACCESS):
         (*_, plan), *_ = store.sql(f"EXPLAIN QUERY PLAN SELECT max(id) FROM {table.name} WHERE service = ''")  # noqa: S608
         assert "USING COVERING INDEX" in plan
+
+
+def test_the_heads_of_a_database_that_nobody_knew_are_those_of_its_chains(store: Store) -> None:
+    assert present_heads(store.path) == NOTHING
+    grow(store, 3)
+    assert present_heads(store.path) == Trail(store.path, None).heads()
+    adopt(store)
+    grow(store)
+    assert present_heads(store.path) == Trail(store.path, None).heads()
