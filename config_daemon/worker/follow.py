@@ -73,6 +73,7 @@ class Follower:
             self._belief[service] = belief
             unconfirmed = ("unconfirmed",) if belief.floor is None else ()
             self._flags[service] = (*unconfirmed, "floor-lost") if lost else unconfirmed
+            self._said_flags[service] = self._flags[service]  # told with the first message
             if belief.current is not None and belief.outcome != "deleted":
                 self._start_from_kept(service, belief, belief.current)
 

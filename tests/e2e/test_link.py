@@ -71,7 +71,8 @@ def test_the_wire_is_readable(house: House, raw_client: ClientFactory) -> None:
     confirmed(house, house.set("stt-worker", vad_threshold=0.6))
     client = raw_client(house.broker_url)
     client.subscribe("system/#")
-    client.wait_for(lambda messages: len({message.topic for message in messages}) == 2)
+    topics = {"system/config/stt-worker", "system/health/config-daemon", "system/trust/beacon"}
+    client.wait_for(lambda messages: {message.topic for message in messages} == topics)
     for message in client.messages:
         assert list(json.loads(message.payload))[-1] == "signature"
     row = StatusView(house.files.status).service("stt-worker")
