@@ -3,6 +3,8 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
+# many tests wait for processes: one more of them than there are cores, and whoever is idle takes from the others
+PYTEST = $(BIN)/python -m pytest -n $$(( $$(nproc) + 1 )) --dist worksteal
 
 .PHONY: setup run test check lint types bench faults schemas clean
 
@@ -23,10 +25,10 @@ run: setup
 	@$(BIN)/config-daemon dev
 
 test: setup need-mosquitto
-	@$(BIN)/python -m pytest -n auto
+	@$(PYTEST)
 
 check: setup need-mosquitto lint types
-	@$(BIN)/python -m pytest -n auto
+	@$(PYTEST)
 
 lint: setup
 	@$(BIN)/ruff check .
