@@ -357,6 +357,20 @@ def test_evidence_is_bounded_while_the_daemon_cannot_judge_it(fleet: Fleet, payl
     fleet.settle()
 
 
+@pytest.mark.parametrize("topic", ["system/trust/beacon", "system/trust/beacon/{:02x}"])
+def test_forged_beacons_are_bounded_in_bytes_until_somebody_judges_them(fleet: Fleet, topic: str) -> None:
+    tracemalloc.start()
+    for number in range(256):
+        payload = bytes([number]) * 1_000_000
+        fleet.process.parts.mirror.arrived(Arrived(topic.format(number), payload, False))
+        if tracemalloc.get_traced_memory()[0] > 16 << 20:
+            break
+    grown = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert grown < 6 << 20
+    fleet.settle()
+
+
 def test_a_first_start_whose_read_back_was_given_up_does_not_take_its_own_beacon_for_a_strangers(
     tmp_path: Path,
 ) -> None:

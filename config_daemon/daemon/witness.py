@@ -23,7 +23,7 @@ from config_daemon.wire.sealing import unseal
 from config_daemon.wire.topics import Topics
 
 # of what anybody may send, between two looks; evidence comes again within a minute
-EVIDENCE_BYTES, BEACONS_AT_ONCE, SHARDS = 4 << 20, 100, 256
+EVIDENCE_BYTES, BEACON_BYTES, BEACONS_AT_ONCE, SHARDS = 4 << 20, 4 << 20, 100, 256
 ENTRY_BYTES = 1024  # what an entry costs beside its bytes, and to look at: empty ones are not free
 Hold = Callable[[str, str, str], None]
 
@@ -57,8 +57,14 @@ class Witness:
                 self._evidence_bytes += len(event.payload) + ENTRY_BYTES
         elif event.topic == self._topics.beacon:
             self._beacons = [*self._beacons[1 - BEACONS_AT_ONCE :], event.payload]
+            while sum(map(len, self._beacons)) > BEACON_BYTES:
+                del self._beacons[0]
         elif self._topics.is_beacon(event.topic) and len(self._shards) < SHARDS:
-            self._shards[event.topic.rpartition("/")[2]] = event.payload
+            room = BEACON_BYTES - sum(map(len, self._shards.values()))
+            # what there is no room for counts as not ours: the shard is published again
+            self._shards[event.topic.rpartition("/")[2]] = (
+                event.payload if len(event.payload) <= room else b""
+            )
 
     def judge_beacons(self, at_start: Callable[[int], None] | None = None) -> None:
         """Hold others' beacons against our numbers; at a start, `at_start` gets those of an earlier life."""
