@@ -21,6 +21,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from bench.scene import PREFIX, BenchBroken
 from config_daemon.wire.address import BrokerAddress
+from config_daemon.wire.keyring import of_key
 from config_daemon.wire.topics import Topics
 from config_daemon.worker.client import Link, Subscriber
 from config_daemon.worker.trust import Belief, Trust
@@ -143,7 +144,7 @@ def _plain(url: str, topic_filter: str, pipe: Connection, every: int) -> None:
 
 def _judging(url: str, topic_filter: str, pipe: Connection, every: int, worker: Worker) -> None:
     tally, topics = Tally(pipe, every), Topics(PREFIX)
-    trust = Trust([VerifyKey(worker.public_key)], worker.services, topics)
+    trust = Trust(of_key(VerifyKey(worker.public_key)), worker.services, topics)
     belief: dict[str, Belief] = {}
 
     def receive(topic: str, raw: bytes) -> bool:

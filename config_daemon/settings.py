@@ -26,9 +26,16 @@ SECRET_NAMES = frozenset(
     {
         "CONFIG_MASTER_KEY_BASE64", "CONFIG_MASTER_KEY_ID", "LKG_HMAC_KEY_BASE64", "LKG_HMAC_KEY_ID",
         "CONFIG_SIGNATURE_PRIVATE_KEY", "CONFIG_SIGNATURE_PUBLIC_KEY", "CONFIG_DAEMON_BROKER_PASSWORD",
+    }
+)  # fmt: skip
+# the same, of a rotation under way: these come and go
+ROTATING_NAMES = frozenset(
+    {
+        "CONFIG_SIGNATURE_NEXT_PRIVATE_KEY", "LKG_HMAC_KEY_OLD_BASE64", "LKG_HMAC_KEY_OLD_ID",
         "CONFIG_MASTER_KEY_OLD_BASE64", "CONFIG_MASTER_KEY_OLD_ID",
     }
 )  # fmt: skip
+_SECRETS = SECRET_NAMES | ROTATING_NAMES
 _OUR_PREFIXES = ("CONFIG_", "LKG_")
 _NOT_SETTINGS = frozenset({"CONFIG_DAEMON_DATA", "CONFIG_DAEMON_FAILPOINT"})
 
@@ -116,6 +123,13 @@ class Settings:
     poll_seconds: float = knob(
         "CONFIG_DAEMON_POLL_SECONDS", _between(0.05, 5, float), 0.25, "how often to look unhinted", "seconds"
     )
+    key_grace_seconds: float = knob(
+        "CONFIG_DAEMON_KEY_GRACE_SECONDS",
+        _between(300, 30 * 86400, float),
+        3600.0,
+        "how long workers have to learn a new signing key before it is used",
+        "seconds",
+    )
     health_seconds: float = knob(
         "CONFIG_DAEMON_HEALTH_SECONDS",
         _between(1, 60, float),
@@ -173,15 +187,15 @@ def names() -> dict[str, str]:
 
 
 def _looks_like_ours(name: str) -> bool:
-    if "__" in name or name in SECRET_NAMES or name in _NOT_SETTINGS:
+    if "__" in name or name in _SECRETS or name in _NOT_SETTINGS:
         return False
-    if name.removesuffix("_FILE") in SECRET_NAMES or name.startswith("CONFIG_DAEMON_TEST_"):
+    if name.removesuffix("_FILE") in _SECRETS or name.startswith("CONFIG_DAEMON_TEST_"):
         return False
     return name.startswith(_OUR_PREFIXES) and name not in names()
 
 
 def _unknown(name: str, layer: str) -> ErrorContext:
-    near = difflib.get_close_matches(name, [*names(), *SECRET_NAMES], 1)
+    near = difflib.get_close_matches(name, [*names(), *_SECRETS], 1)
     return ErrorContext(
         "invalid_config", "UNKNOWN_SETTING", f"{name} in {layer} is no setting of config-daemon",
         f"Did you mean {near[0]}?" if near else "Remove it, or see `config-daemon settings show`.", failed_field=name,

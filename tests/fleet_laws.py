@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from config_daemon.catalog.catalog import Catalog
 from config_daemon.core.modes import mode_of
-from config_daemon.worker.follow import Report
+from config_daemon.worker.report import Report
 from tests.fleet_host import Host
 from tests.fleet_worker import FakeWorker
 

@@ -15,12 +15,14 @@ from nacl.signing import VerifyKey
 from config_daemon import failpoints
 from config_daemon.daemon.events import Arrived
 from config_daemon.wire.topics import Topics
-from config_daemon.worker.follow import Follower, Report
+from config_daemon.worker.follow import Follower
 from config_daemon.worker.keep import Keep
 from config_daemon.worker.lookout import Lookout
+from config_daemon.worker.report import Report
 from config_daemon.worker.trust import Floor, Trust
 from tests.fakes import FakeClock, FakeLink, FakeServer
 from tests.fleet_host import Died
+from tests.keyrings import ring_of
 
 Applied = Callable[["FakeWorker", Any], None]
 Reported = Callable[["FakeWorker", Report], None]
@@ -137,4 +139,4 @@ class FakeWorker:
         self._reported(self, report)
 
     def _trust(self) -> Trust:
-        return Trust([self._key], [self.service], Topics())
+        return Trust(ring_of(self._key), [self.service], Topics())

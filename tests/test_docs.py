@@ -49,8 +49,8 @@ def table(text: str) -> list[list[str]]:
     return [[cell.strip().strip("`") for cell in row] for row in rows[2:]]
 
 
-def calls(folder: Path) -> Iterator[ast.Call]:
-    for path in sorted(folder.rglob("*.py")):
+def calls(folder: Path, but: str = "") -> Iterator[ast.Call]:
+    for path in sorted(path for path in folder.rglob("*.py") if path.name != but):
         yield from (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
 
 
@@ -133,7 +133,7 @@ def test_every_state_of_a_service_is_listed() -> None:
 def test_every_reason_of_a_worker_is_listed_at_its_step() -> None:
     said: set[tuple[str, str]] = set()
     for folder in ("wire", "worker"):
-        for call in calls(PACKAGE / folder):
+        for call in calls(PACKAGE / folder, but="keyring.py"):
             if getattr(call.func, "id", "") != "RejectedUpdate":
                 continue
             reason, step = call.args[:2]

@@ -18,6 +18,7 @@ import pytest
 from config_daemon.errors import RejectedUpdate
 from config_daemon.wire.topics import Topics
 from config_daemon.worker.trust import Belief, Trust
+from tests.keyrings import ring_of
 from tools import wire_mutants as m
 from tools.beacon_vectors import BEACON_TOPIC, SHARD_TOPIC
 from tools.wire_messages import KEYS, TOPIC
@@ -26,7 +27,7 @@ SEED = 20260314
 PART = 5_000
 CONTROL_EVERY = 50
 
-TRUST = Trust([KEYS["alpha"].verify_key], ["stt-worker"], Topics())
+TRUST = Trust(ring_of(KEYS["alpha"].verify_key), ["stt-worker"], Topics())
 
 CLASSES: dict[m.Mutants, int] = {
     m.bit_flips: 2,

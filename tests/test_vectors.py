@@ -24,6 +24,7 @@ from config_daemon.wire.sealing import unseal
 from config_daemon.wire.tail import MAX_MESSAGE_BYTES, TAIL_BYTES
 from config_daemon.wire.topics import Topics
 from config_daemon.worker.trust import Belief, Floor, Trust
+from tests.keyrings import ring_of
 from tests.wire.test_keys import NOT_CANONICAL, SMALL_ORDER
 from tools import publish_wire
 from tools.beacon_vectors import BEACON_TOPIC, CAMERA, SHARD_TOPIC, beacon, lit
@@ -77,7 +78,7 @@ def python_verdict(vector: dict[str, Any]) -> tuple[Verdict, str | None]:
     raw = b64decode(vector["message_base64"], validate=True)
     keys = [public_key_from_text(text) for text in vector["public_keys"]]
     try:
-        trust = Trust(keys, vector["services"], TOPICS, vector["generation"])
+        trust = Trust(ring_of(*keys, generation=vector["generation"]), vector["services"], TOPICS)
         if body_type(vector) == "beacon":
             trust.beacon(vector["topic"], raw)
             return ("good", None, None), body_sha256(raw)

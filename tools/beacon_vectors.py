@@ -258,4 +258,4 @@ def _members() -> Iterator[Vector]:
     about = "a shard of a lower generation than the keyring's"
     yield _bad(8, "rollback", "-shard", about, lit(shard()), SHARD_TOPIC, generation=2)
     about = "of a higher generation than the keyring's"
-    yield _bad(8, "rollback", "-higher", about, lit(beacon(generation=2)))
+    yield _bad(8, "keyring-behind", "-higher", about, lit(beacon(generation=2)))

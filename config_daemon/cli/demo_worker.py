@@ -2,8 +2,9 @@
 
 Laws: secrets come through the environment, never through arguments.
 
-Environment: DEMO_MQTT_URL, CONFIG_SIGNATURE_PUBLIC_KEY (PEM or hex), DEMO_SERVICE, DEMO_STATE (folder),
-DEMO_WORKER (id), DEMO_TOPIC_PREFIX, DEMO_FIRST_USE (`wait` until a fresh beacon lists the first message, or `run`).
+Environment: CONFIG_SIGNATURE_PUBLIC_KEY (PEM or hex) or CONFIG_KEYRING_FILE, DEMO_MQTT_URL, DEMO_SERVICE,
+DEMO_STATE (folder), DEMO_WORKER (id), DEMO_TOPIC_PREFIX, DEMO_FIRST_USE
+(`wait` until a fresh beacon lists the first message, or `run`).
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from config_daemon import failpoints
 from config_daemon.catalog.catalog import Catalog
 from config_daemon.errors import InvalidConfig
 from config_daemon.wire.address import BrokerAddress
+from config_daemon.wire.keyring import Keyring, installed_keyring, of_key
 from config_daemon.wire.keys import public_key_from_text
 from config_daemon.wire.topics import Topics
 from config_daemon.worker.client import Link, Subscriber
-from config_daemon.worker.follow import Follower, Report
+from config_daemon.worker.follow import Follower
 from config_daemon.worker.keep import Keep
 from config_daemon.worker.lookout import Lookout
+from config_daemon.worker.report import Report
 from config_daemon.worker.trust import Trust
 
 
@@ -35,7 +38,7 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
     failpoints.arm(environ.get("CONFIG_DAEMON_FAILPOINT", ""))
     service = environ.get("DEMO_SERVICE", "stt-worker")
     topics = Topics(environ.get("DEMO_TOPIC_PREFIX", "system"))
-    trust = Trust([public_key_from_text(environ["CONFIG_SIGNATURE_PUBLIC_KEY"])], [service], topics)
+    trust = Trust(_anchor(environ), [service], topics)
     worker = environ.get("DEMO_WORKER", "demo")
     lookout = Lookout(trust, [service], topics, worker, lambda topic, raw: client.publish(topic, raw))
     follower = Follower(
@@ -59,6 +62,13 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
     follower.start()
     client.run()
     return 0
+
+
+def _anchor(environ: Mapping[str, str]) -> Keyring:
+    """Return what a person installed: a keyring's file, or one public key."""
+    if file := environ.get("CONFIG_KEYRING_FILE"):
+        return installed_keyring(Path(file).read_bytes())
+    return of_key(public_key_from_text(environ["CONFIG_SIGNATURE_PUBLIC_KEY"]))
 
 
 def _validator(service: str) -> Callable[[Mapping[str, Any]], Any]:

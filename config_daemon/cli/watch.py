@@ -41,10 +41,10 @@ def command(session: Session, service: str | None, broker: str | None) -> None:
         _check(session, service)
     topics = Topics(session.ground.settings.topic_prefix)
     filters = [topics.config(service)] if service else [topics.every_config, topics.every_health]
-    key = session.ground.keys.public_key()
+    keyring = session.ground.keyring()
 
     def receive(topic: str, raw: bytes) -> bool:
-        facts = judged(topic, raw, topics, key)
+        facts = judged(topic, raw, topics, keyring)
         session.show(facts, lambda: line(facts))
         return True
 
@@ -97,7 +97,7 @@ def _once_unread(act: Callable[[], None]) -> None:
         threading.Thread(target=wait, name="stdout-watch", daemon=True).start()
 
 
-def judged(topic: str, raw: bytes, topics: Any, key: Any) -> dict[str, Any]:
+def judged(topic: str, raw: bytes, topics: Any, keyring: Any) -> dict[str, Any]:
     """Return what there is to say about one message."""
     from config_daemon.wire.messages import HEALTH, parse_health
     from config_daemon.wire.sealing import unseal
@@ -106,9 +106,9 @@ def judged(topic: str, raw: bytes, topics: Any, key: Any) -> dict[str, Any]:
     service = topics.service_of(topic)
     try:
         if service is None:
-            message: Any = parse_health(unseal(raw, HEALTH, [key])[0])
+            message: Any = parse_health(unseal(raw, HEALTH, keyring.config_keys)[0])
         else:
-            message, _ = Trust([key], [service], topics).verify(topic, raw)
+            message, _ = Trust(keyring, [service], topics).verify(topic, raw)
     except RejectedUpdate as rejection:
         return {"topic": topic, "verdict": "rejected", "step": rejection.step, "reason": rejection.reason,
                 "detail": rejection.detail}  # fmt: skip

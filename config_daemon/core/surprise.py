@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from config_daemon.core.plan import Service
+from config_daemon.core.sealed import Sealed
 
 Meaning = Literal["ours", "resend", "seal-anew", "hold", "orphan"]
 
@@ -23,6 +24,10 @@ class OwnMessage(NamedTuple):
     sequence: int
     epoch: str
     config_version: int
+
+    def is_above(self, sealed: Sealed) -> bool:
+        """Tell whether this was sealed after the message that we know."""
+        return (self.generation, self.sequence) > (sealed.fingerprint.generation, sealed.sequence)
 
     @property
     def words(self) -> str:
@@ -55,6 +60,6 @@ def explain(raw: bytes, own: OwnMessage | None, entry: Service | None, standing:
         return "hold"
     if entry is None:
         return "orphan"
-    if sealed is None or own.sequence > sealed.sequence:
+    if sealed is None or own.is_above(sealed):
         return "seal-anew"
     return "resend"

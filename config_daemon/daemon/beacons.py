@@ -14,6 +14,7 @@ from typing import Any
 from config_daemon.core.plan import Plan
 from config_daemon.daemon.auditor import Auditor
 from config_daemon.daemon.broker import Broker
+from config_daemon.daemon.identity import Identity
 from config_daemon.daemon.sealer import Sealer
 from config_daemon.wire.beacon import (
     BEACON_SECONDS,
@@ -38,11 +39,11 @@ class Beacons:
         broker: Broker,
         plan: Plan,
         topics: Topics,
-        keyring: Numbered,
+        identity: Identity,
         auditor: Auditor,
     ) -> None:
         self._sealer, self._broker, self._plan, self._topics = sealer, broker, plan, topics
-        self._keyring, self._auditor = keyring, auditor
+        self._identity, self._auditor = identity, auditor
         self._sent_at = NEVER
         self._members: dict[str, set[str]] = {}  # by shard, whatever was confirmed once
         self._unlisted = False
@@ -50,8 +51,8 @@ class Beacons:
         self._shards_due: dict[str, None] = {}
         self._beginning = False
 
-    def connected(self) -> None:
-        """Begin anew on a fresh connection: what the broker retains of the lists is not known."""
+    def renew(self) -> None:
+        """Begin anew: on a fresh connection, where nobody knows what is retained, or under another key."""
         self._sent_at, self._beginning = NEVER, False
         self._shards_due = dict.fromkeys(self._members)
 
@@ -133,7 +134,8 @@ class Beacons:
         numbers = self._sealer.numbered()
         if numbers is None:
             return False
-        keyring = None if "shard" in members else self._keyring
+        ring = self._identity.keyring
+        keyring = None if "shard" in members else Numbered(ring.number, ring.sha256)
         beacon = Beacon(services=services, keyring=keyring, **members, **numbers)
         self._broker.send(topic, self._sealer.beacon(beacon), beacon.sequence, now)
         return True

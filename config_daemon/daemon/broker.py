@@ -15,7 +15,7 @@ from config_daemon.daemon.inbox import Sockets
 from config_daemon.daemon.link import Acked, Answered, Fact, Link
 from config_daemon.daemon.traffic import Traffic
 
-CONNACK_SECONDS = 5.0
+CONNACK_SECONDS, LEAVE_SECONDS = 5.0, 1.0
 _HEADER_BYTES = 16  # fixed header, topic length, packet identifier, properties
 _WHY = {0x95: "too-large", 0x97: "quota"}
 Dial = Callable[[tuple[str, bytes]], None]
@@ -68,11 +68,11 @@ class Broker:
             for fact in facts:
                 self._learn(fact)
             if not stands:
-                self._lose("broker-down: the connection broke")
+                self.drop("broker-down: the connection broke")
             elif not self.connected and now - self._since > CONNACK_SECONDS:
-                self._lose("broker-down: the broker accepts connections but does not answer")
+                self.drop("broker-down: the broker accepts connections but does not answer")
             elif self._traffic.is_overdue(now):
-                self._lose("broker-down: the broker stopped confirming messages")
+                self.drop("broker-down: the broker stopped confirming messages")
         events, self._events = self._events, []
         return events
 
@@ -111,16 +111,17 @@ class Broker:
         if self._link is not None and topics:
             self._link.unsubscribe(topics)
 
-    def close(self, drain_seconds: float) -> None:
+    def close(self, drain_seconds: float = LEAVE_SECONDS) -> None:
         """Say good-bye so that the will does not fire, or give up after `drain_seconds`."""
         link, self._link, self.connected = self._link, None, False
+        self._traffic = Traffic()
         if link is not None:
             link.leave(drain_seconds)
 
     def _learn(self, fact: Fact) -> None:
         match fact:
             case Answered(_, str() as refusal):
-                self._lose(refusal)
+                self.drop(refusal)
             case Answered(limit):
                 self._limit, self.connected = limit, True
                 self._events.append(e.Connected())
@@ -131,7 +132,8 @@ class Broker:
             case e.Arrived() | e.Subscribed():
                 self._events.append(fact)
 
-    def _lose(self, reason: str) -> None:
+    def drop(self, reason: str) -> None:
+        """End the connection without a word, so that the will fires; `reason` is told as a `Lost`."""
         link, self._link, self.connected = self._link, None, False
         self._traffic = Traffic()
         if link is not None:

@@ -50,12 +50,12 @@ class Judge:
         plan: Plan,
         findings: Findings,
         board: StatusBoard,
-        signer: tuple[int, str],
+        signs: Callable[[], tuple[int, str]],
         now_text: Callable[[], str],
         max_message_bytes: int,
     ) -> None:
         self._definitions, self._plan, self._findings, self._board = definitions, plan, findings, board
-        self._signer, self._now_text, self._limit = signer, now_text, max_message_bytes - ENVELOPE_BYTES
+        self._signs, self._now_text, self._limit = signs, now_text, max_message_bytes - ENVELOPE_BYTES
         self._held_back: dict[str, str] = {}
         self._with_secrets: set[str] = set()
         self._corrupted = 0
@@ -112,7 +112,7 @@ class Judge:
 
     def _want(self, service: str, config: bytes, version: int, deleted: bool = False) -> None:
         digest = hashlib.sha256(config).digest()
-        self._plan.want(service, config, Fingerprint(digest, version, self.epoch, *self._signer, deleted))
+        self._plan.want(service, config, Fingerprint(digest, version, self.epoch, *self._signs(), deleted))
         self._release(service)
 
     def _progress(self, service: str) -> str:

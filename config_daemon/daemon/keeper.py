@@ -40,16 +40,17 @@ class CacheKeeper:
     def __init__(
         self,
         path: Path,
-        hmac_key: bytes,
+        hmac_key: Callable[[], bytes],
         plan: Plan,
         put: Callable[[CacheWritten], None],
         valid: bool,
         start: Callable[[Callable[[], None]], Work] = in_thread,
     ) -> None:
-        self._path, self._key, self._plan, self._put, self._start = path, hmac_key, plan, put, start
+        self._path, self._hmac_key, self._plan, self._put, self._start = path, hmac_key, plan, put, start
         self.valid = valid
         self._stale = not valid
         self._draft: Draft | None = None
+        self._draft_key = b""
         self._work: Work | None = None
         self._writing = False
         self._began = 0.0
@@ -82,7 +83,7 @@ class CacheKeeper:
             for service, entry in self._plan.services.items()
             if entry.sealed is not None and entry.confirmed
         }
-        self._draft = Draft(self._path, head, confirmed)
+        self._draft, self._draft_key = Draft(self._path, head, confirmed), self._hmac_key()
 
     def written(self, event: CacheWritten, now: float) -> None:
         """Take the thread's outcome."""
@@ -113,11 +114,11 @@ class CacheKeeper:
         return 0.0 if self._draft else max(0.0, self._not_before - now)
 
     def _hand_over(self, draft: Draft) -> None:
-        self._draft, self._writing = None, True
+        self._draft, self._writing, key = None, True, self._draft_key
 
         def work() -> None:
             try:
-                draft.put_in_place(self._key)
+                draft.put_in_place(key)
             except OSError as error:
                 draft.discard()
                 self._put(CacheWritten(error.strerror or str(error)))

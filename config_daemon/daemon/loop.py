@@ -14,6 +14,7 @@ from config_daemon.core.plan import must_keep
 from config_daemon.daemon import events as e
 from config_daemon.daemon.goodbye import say_goodbye
 from config_daemon.daemon.parts import Parts
+from config_daemon.daemon.renewal import renew
 
 RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS = 1.0, 60.0
 
@@ -38,10 +39,12 @@ class Daemon:
         near = {name for event in events for name in self._heed(event, now)}
         for happened in p.broker.drive(now):
             self._learn(happened, now)
+        p.keyrings.judge(now)
         self._look(now, near)
         if p.sight.settled:
             p.sight.reread(p.mirror.judge(now, p.sight.rows_known, self._confirm))
             p.mirror.step(now, lambda: p.reporter.sentinel(now))
+        p.keyrings.step(now, self._may_publish())
         p.sealer.tend(now, p.sight.place if self._may_send() else None, p.sight.known.epoch)
         self._waiting = self._send(now)
         if self._may_send():
@@ -72,10 +75,7 @@ class Daemon:
         match event:
             case e.Connected():
                 self._retry_seconds = RETRY_FIRST_SECONDS
-                p.mirror.connected()
-                p.beacons.connected()
-                p.reporter.connected()
-                p.log.info("broker_connected")
+                p.connected()
             case e.Lost(reason):
                 p.plan.doubt_all()
                 p.reporter.lost(reason)
@@ -84,22 +84,23 @@ class Daemon:
             case e.Confirmed(topic, number):
                 service = p.topics.service_of(topic)
                 if service is None:
+                    p.keyrings.answered(topic, now, accepted=True)
                     p.reporter.accepted(topic)
                 elif self._confirm(service, number):
                     p.mirror.changed(service, now)
-            case e.Refused(topic, _, why, code):
-                service = p.topics.service_of(topic) or topic
-                p.beacons.refused(topic)
-                p.mirror.put_off(service, now)
-                p.reporter.refused(service, why, code)
+            case e.Refused():
+                p.refused(event, now)
             case e.Arrived():
-                p.mirror.arrived(event)
+                if not p.keyrings.arrived(event):
+                    p.mirror.arrived(event)
             case e.Subscribed():
                 p.mirror.subscribed(event)
 
     def _look(self, now: float, near: set[str]) -> None:
         p = self._p
         p.sight.reread(p.surroundings.look(now, near))
+        if p.identity.look(now, near, p.surroundings.env_file):
+            self._dial_at = renew(p, now) or self._dial_at
         if p.surroundings.settled:
             p.judge.overrides, p.judge.orphaned = p.surroundings.overrides, p.surroundings.orphaned
             # only what is being sent drains: reading must go on where nothing may be sent yet
@@ -107,9 +108,13 @@ class Daemon:
         if p.sight.place is not None:
             p.mirror.store_seen()
 
-    def _may_send(self) -> bool:
-        """Tell whether configs may be published at all just now."""
+    def _may_publish(self) -> bool:
+        """Tell whether more than health may be published at all just now."""
         return self._p.broker.connected and self._p.mirror.ready and not self._p.findings.holding
+
+    def _may_send(self) -> bool:
+        """Tell whether configs and beacons may: whoever gets them can have the keyring that they need."""
+        return self._may_publish() and self._p.keyrings.settled
 
     def _may_keep(self) -> bool:
         """Tell whether there is time for the cache, and everything it holds is sure."""

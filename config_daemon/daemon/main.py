@@ -7,7 +7,6 @@ the remedy; secrets come from files and never from the command line.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import signal
 import sys
@@ -27,9 +26,11 @@ from config_daemon.daemon.beacons import Beacons
 from config_daemon.daemon.broker import Broker
 from config_daemon.daemon.dial import Credentials, dial
 from config_daemon.daemon.events import Hint, Stop
+from config_daemon.daemon.identity import Identity, Keys, resume
 from config_daemon.daemon.inbox import Inbox
 from config_daemon.daemon.judge import Judge, tell_cached
 from config_daemon.daemon.keeper import CacheKeeper
+from config_daemon.daemon.keyrings import Keyrings
 from config_daemon.daemon.loop import Daemon
 from config_daemon.daemon.mirror import Mirror
 from config_daemon.daemon.notify import Notifier
@@ -43,14 +44,16 @@ from config_daemon.daemon.surroundings import Surroundings, keep_touched, touche
 from config_daemon.daemon.watch import Watch
 from config_daemon.errors import CacheError, SettingsError, StoreUnavailable
 from config_daemon.settings import Settings
-from config_daemon.store import cache, locks, marks
+from config_daemon.store import cache, keyrecord, locks, marks
+from config_daemon.store.dotenv import EnvFile
 from config_daemon.store.files import Files
 from config_daemon.store.ground import Ground, load_ground
-from config_daemon.store.keyfiles import Signer
+from config_daemon.store.keyfiles import KeyFiles
+from config_daemon.store.keyrings import KeyringFiles
 from config_daemon.store.ports import StoreFacts
 from config_daemon.store.sqlite import SqliteReader
 from config_daemon.store.status import StatusBoard
-from config_daemon.wire.beacon import Numbered
+from config_daemon.wire.keyring import of_key
 from config_daemon.wire.messages import timestamp
 from config_daemon.wire.topics import Topics
 
@@ -81,7 +84,7 @@ def _run(ground: Ground, environ: Mapping[str, str], lock: int) -> int:
     board = StatusBoard(ground.files.status)
     reader = SqliteReader(ground.files.database, ground.keys.row_sealer())
     pulse = _Pulse(notifier, lock, ground.files.daemon_lock)
-    daemon, findings, signer = _build(ground, inbox, board, reader, log, pulse)
+    daemon, findings, identity = _build(ground, inbox, board, reader, log, pulse, partial(KeyFiles, environ))
     _wire_signals(inbox)
     trouble = watch.start(_folders(ground))
     if trouble:
@@ -90,7 +93,7 @@ def _run(ground: Ground, environ: Mapping[str, str], lock: int) -> int:
         "daemon_started",
         data=str(ground.files.folder),
         broker=str(ground.settings.mqtt_url),
-        key_id=signer.key_id,
+        key_id=identity.key_id,
     )
     notifier.send("READY=1")
     try:
@@ -111,17 +114,24 @@ def _build(
     reader: SqliteReader,
     log: logs.Logger,
     alive: Callable[[], None],
-) -> tuple[Daemon, Findings, Signer]:
+    find_keys: Callable[[EnvFile | None], KeyFiles],
+) -> tuple[Daemon, Findings, Identity]:
     settings, files = ground.settings, ground.files
-    signer, (hmac_id, hmac_key) = ground.keys.signer(), ground.keys.hmac_key()
+    keys, hmac_keys = Keys.of(ground.keys), _hmac_keys(ground.keys)
     findings, plan, topics = Findings(), Plan(), Topics(settings.topic_prefix)
-    known = marks.load(files.marks, (hmac_key,))
+    known = marks.load(files.marks, hmac_keys)
     _refuse_empty_folder(files, known)
-    cached, event = _load_cache(files, hmac_key, known, findings)
+    cached, event = _load_cache(files, hmac_keys, known, findings)
     for service, sealed in (cached.sealed if cached else {}).items():
         plan.remember(service, sealed)
-    numbers = _numbers(files, hmac_key, known, cached)
-    sealer = Sealer(signer, numbers, findings, hmac_id, _unix_ms)
+    rings = KeyringFiles(files)
+    held = resume(known.keyring if known else None, of_key(keys.signers[0].verify_key), rings)
+    numbers = _numbers(files, keys.hmac_key, known, cached, held.keyring.generation)
+    identity = Identity(
+        held, keys, numbers, rings, findings, find_keys, partial(keyrecord.is_backed_up, files),
+        settings.key_grace_seconds, lambda: timestamp(_unix_ms()), _unix_ms, log,
+    )  # fmt: skip
+    sealer = Sealer(identity, numbers, findings, _unix_ms)
     if known is not None and known.held is not None:
         findings.open(*known.held, sealer.now())  # a restart ends no hold
     catalog = Catalog.load(settings.schema_folder or files.schemas)
@@ -140,30 +150,30 @@ def _build(
     )
     places = [place for place in (known and known.feed, cached and cached.head.feed) if place]
     facts = StoreFacts(cached.head.config_epoch, cached.head.schema_version, "") if cached else NOTHING_KNOWN
-    judge = Judge(catalog, plan, findings, board, sealer.identity, sealer.now, settings.max_message_bytes)
+    judge = Judge(
+        catalog, plan, findings, board, lambda: identity.signs, sealer.now, settings.max_message_bytes
+    )
     sight = Sight(reader, judge, findings, sealer.now, places, facts)
     started_at = sealer.now()
 
     def tell_all() -> None:
-        _introduce(board, ground, signer, started_at)
+        _introduce(board, ground, identity, started_at)
         surroundings.tell()
 
-    keeper = CacheKeeper(files.cache, hmac_key, plan, inbox.put, valid=cached is not None)
+    keeper = CacheKeeper(files.cache, lambda: identity.hmac[1], plan, inbox.put, valid=cached is not None)
     reporter = Reporter(
         sealer, broker, findings, board, ground, log, plan, sight, keeper,
         env_services=lambda: surroundings.overrides.keys() | surroundings.orphaned, event=event, tell_all=tell_all,
     )  # fmt: skip
     mirror = Mirror(
-        broker, plan, findings, topics, signer.verify_key, reporter.topic,
+        broker, plan, findings, topics, lambda: identity.keyring.config_keys, reporter.topic,
         standing=lambda: sealer.standing(sight.known.epoch), raise_to=numbers.raise_to,
         keep_hold=numbers.hold, now_text=sealer.now,
         has_past=(known is not None and known.feed is not None) or cached is not None, log=log,
     )  # fmt: skip
     auditor = Auditor(files.database, numbers, findings, sealer.now)
-    beacons = Beacons(
-        sealer, broker, plan, topics, Numbered(0, hashlib.sha256(bytes(signer.verify_key)).hexdigest()),
-        auditor,
-    )  # fmt: skip
+    beacons = Beacons(sealer, broker, plan, topics, identity, auditor)
+    keyrings = Keyrings(identity, broker, rings, topics, findings, sealer.now)
     recovery = Recovery(
         files, ground.keys.row_sealer(), sealer, sight, mirror, keeper, auditor,
         reread_all=lambda: sight.reread(plan.services),
@@ -176,18 +186,19 @@ def _build(
     tell_cached(board, plan, sealer.now())
     parts = Parts(
         inbox=inbox, broker=broker, surroundings=surroundings, judge=judge, sight=sight, plan=plan, mirror=mirror,
-        sealer=sealer, beacons=beacons, keeper=keeper, requests=requests, reporter=reporter, findings=findings,
-        topics=topics, log=log, poll_seconds=settings.poll_seconds, alive=alive,
+        sealer=sealer, beacons=beacons, identity=identity, keyrings=keyrings, keeper=keeper, requests=requests,
+        reporter=reporter, findings=findings, topics=topics, log=log, poll_seconds=settings.poll_seconds,
+        alive=alive,
     )  # fmt: skip
-    return Daemon(parts), findings, signer
+    return Daemon(parts), findings, identity
 
 
 def _load_cache(
-    files: Files, hmac_key: bytes, known: marks.Marks | None, findings: Findings
+    files: Files, hmac_keys: tuple[bytes, ...], known: marks.Marks | None, findings: Findings
 ) -> tuple[cache.Cache | None, str]:
     """Return the cache, and what the first health calls the start; a bad cache goes into quarantine."""
     try:
-        cached = cache.load(files.cache, [hmac_key])
+        cached = cache.load(files.cache, hmac_keys)
     except CacheError as error:
         now = timestamp(_unix_ms())
         with contextlib.suppress(OSError):
@@ -200,18 +211,26 @@ def _load_cache(
 
 
 def _numbers(
-    files: Files, hmac_key: bytes, known: marks.Marks | None, cached: cache.Cache | None
+    files: Files, hmac_key: bytes, known: marks.Marks | None, cached: cache.Cache | None, generation: int
 ) -> marks.Numbers:
-    epoch, highest = (cached.head.config_epoch, cached.head.sequence) if cached else ("", 0)
-    start = known or marks.Marks(generation=1, reserved=0, epoch=epoch, feed=None)
+    head = cached.head if cached else None
+    highest = head.sequence if head and head.generation == generation else 0
+    start = known or marks.Marks(generation, 0, head.config_epoch if head else "", feed=None)
     return marks.Numbers(files.marks, hmac_key, start, last=max(start.reserved, highest, _unix_ms()))
 
 
-def _introduce(board: StatusBoard, ground: Ground, signer: Signer, started_at: str) -> None:
-    """Say in status.db who this daemon is."""
-    settings = ground.settings
+def _hmac_keys(keys: KeyFiles) -> tuple[bytes, ...]:
+    old = keys.old_hmac_key()
+    return (keys.hmac_key()[1], old) if old else (keys.hmac_key()[1],)
+
+
+def _introduce(board: StatusBoard, ground: Ground, identity: Identity, started_at: str) -> None:
+    """Say in status.db who this daemon is, and whom it takes for its keys."""
+    settings, ring = ground.settings, identity.keyring
+    public = next((one.key for one in ring.keys if one.key_id == identity.key_id), None)
     board.daemon(
-        pid=os.getpid(), started_at=started_at, public_key=bytes(signer.verify_key).hex(),
+        pid=os.getpid(), started_at=started_at, public_key=bytes(public).hex() if public else "",
+        keyring={"number": ring.number, "generation": ring.generation, "signs": identity.key_id},
         broker=str(settings.mqtt_url), name=settings.name, topic_prefix=settings.topic_prefix,
     )  # fmt: skip
 
@@ -220,7 +239,8 @@ def _folders(ground: Ground) -> dict[Path, dict[str, str]]:
     files = ground.files
     store = {files.database.name: "store", f"{files.database.name}-wal": "store"}
     # a Writer lets go of the lock right after its commit: the hint that comes when there is something to see
-    folders = {files.folder: {**store, files.store_lock.name: "store", files.environment.name: "env"}}
+    ours = {files.store_lock.name: "store", files.environment.name: "env", files.keyring.name: "keyring"}
+    folders = {files.folder: {**store, **ours}}
     if files.database.parent != files.folder:
         folders[files.database.parent] = store
     folders[ground.settings.schema_folder or files.schemas] = {"*": "schemas"}

@@ -13,14 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from nacl.signing import VerifyKey
-
 from config_daemon.core.health import Findings
 from config_daemon.core.plan import Plan
 from config_daemon.core.surprise import OwnMessage, Standing, explain
 from config_daemon.daemon.broker import Broker
 from config_daemon.daemon.events import Arrived, Subscribed
-from config_daemon.daemon.witness import Witness, own_message
+from config_daemon.daemon.witness import Keys, Witness, own_message
 from config_daemon.logs import Logger
 from config_daemon.wire.topics import Topics
 
@@ -64,7 +62,7 @@ class Mirror:
         plan: Plan,
         findings: Findings,
         topics: Topics,
-        key: VerifyKey,
+        keys: Keys,
         health_topic: str,
         standing: Callable[[], Standing],
         raise_to: Callable[[int], None],
@@ -74,7 +72,7 @@ class Mirror:
         log: Logger,
     ) -> None:
         self._broker, self._plan, self._findings, self._topics = broker, plan, findings, topics
-        self._key, self._health_topic = key, health_topic
+        self._keys, self._health_topic = keys, health_topic
         self._standing, self._raise_to, self._keep_hold = standing, raise_to, keep_hold
         self._now_text, self._has_past = now_text, has_past
         self._reading: _Reading | None = None
@@ -87,8 +85,7 @@ class Mirror:
         self._again_at = self._everything_at = NEVER
         self._scanned = self._adopting = self._held = self._store_seen = self._read_once = False
         self.ready = False
-        self._highest_seen = 0
-        self.witness = Witness(plan, topics, key, standing, self._hold, log)
+        self.witness = Witness(plan, topics, keys, standing, self._hold, log)
 
     def connected(self) -> None:
         """Begin anew on a fresh connection."""
@@ -110,7 +107,7 @@ class Mirror:
     @property
     def highest_seen(self) -> int:
         """Return the highest number of a message of ours that anybody showed."""
-        return max(self._highest_seen, self.witness.highest_seen)
+        return self.witness.highest_seen
 
     def step(self, now: float, send_sentinel: Callable[[], bytes | None]) -> None:
         """Move a read-back on; call it once the rows are known."""
@@ -170,10 +167,10 @@ class Mirror:
                 if not entry.confirmed:
                     confirm(service, entry.sealed.sequence)
                 continue
-            own = own_message(seen.raw, service, self._key)
+            own = own_message(seen.raw, service, self._keys())
             if own is not None and not rows_known:
                 self._arrived.setdefault(service, seen)
-                if entry is not None and entry.sealed is not None and own.sequence > entry.sealed.sequence:
+                if entry is not None and entry.sealed is not None and own.is_above(entry.sealed):
                     self._unexplained.add(service)
             elif self._explain(service, seen, own, now):
                 anew.append(service)
@@ -279,9 +276,9 @@ class Mirror:
         """Act on a message that is not the last seal; True when the service is to be sealed anew."""
         entry = self._plan.services.get(service)
         if own is not None:
-            self._highest_seen = max(self._highest_seen, own.sequence)
-            if self._adopting:
-                self._raise_to(own.sequence)
+            self.witness.note_seen(own.generation, own.sequence)
+            if self._adopting and own.generation <= self._standing().generation:
+                self._raise_to(self.witness.highest_seen)
                 return False
             if not self._has_past and not self.ready:
                 self._hold("foreign-state", service, f"the broker retains our own {own.words}")

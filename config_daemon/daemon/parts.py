@@ -11,9 +11,12 @@ from config_daemon.core.health import Findings
 from config_daemon.core.plan import Plan
 from config_daemon.daemon.beacons import Beacons
 from config_daemon.daemon.broker import Broker
+from config_daemon.daemon.events import Refused
+from config_daemon.daemon.identity import Identity
 from config_daemon.daemon.inbox import Inbox
 from config_daemon.daemon.judge import Judge
 from config_daemon.daemon.keeper import CacheKeeper
+from config_daemon.daemon.keyrings import Keyrings
 from config_daemon.daemon.mirror import Mirror
 from config_daemon.daemon.report import Reporter
 from config_daemon.daemon.requests import Requests
@@ -37,6 +40,8 @@ class Parts:
     mirror: Mirror
     sealer: Sealer
     beacons: Beacons
+    identity: Identity
+    keyrings: Keyrings
     keeper: CacheKeeper
     requests: Requests
     reporter: Reporter
@@ -47,3 +52,19 @@ class Parts:
     clock: Callable[[], float] = time.monotonic
     jitter: Callable[[], float] = random.random
     alive: Callable[[], None] = field(default=lambda: None)
+
+    def connected(self) -> None:
+        """Have every part begin anew on a fresh connection."""
+        self.keyrings.connected()  # first: what is retained there decides whose messages the others are
+        self.mirror.connected()
+        self.beacons.renew()
+        self.reporter.connected()
+        self.log.info("broker_connected")
+
+    def refused(self, event: Refused, now: float) -> None:
+        """Have every part know that the broker will not hold a message."""
+        service = self.topics.service_of(event.topic) or event.topic
+        self.beacons.refused(event.topic)
+        self.keyrings.answered(event.topic, now, accepted=False)
+        self.mirror.put_off(service, now)
+        self.reporter.refused(service, event.why, event.code)

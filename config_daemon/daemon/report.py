@@ -94,6 +94,10 @@ class Reporter:
             return None
         return self.topic, self._sealer.health(health.model_copy(update={"ok": False}))
 
+    def renew(self) -> None:
+        """Note that another key signs, or another keyring is in force."""
+        self._tell_all()
+
     def connected(self) -> None:
         """Note that the broker accepted us; health goes out at once."""
         for name in BROKER_CONDITIONS:

@@ -1,7 +1,7 @@
 """Number and sign what the daemon publishes.
 
 Laws: a number is reserved on disk before it is used, and used once; every message carries the
-generation and the id of the key that signed it.
+generation and the id of the key that signed it; no key signs that the keyring does not list.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from config_daemon.core.health import Findings
 from config_daemon.core.plan import Service
 from config_daemon.core.sealed import Sealed
 from config_daemon.core.surprise import Standing
+from config_daemon.daemon.identity import Identity
 from config_daemon.store.cache import Head
-from config_daemon.store.keyfiles import Signer
 from config_daemon.store.marks import Numbers
 from config_daemon.store.ports import Place, StoreFacts
 from config_daemon.wire.beacon import BEACON, Beacon, beacon_body
@@ -34,26 +34,26 @@ RETRY_SECONDS = 1.0
 
 
 class Sealer:
-    """Seals messages with one key of one generation; `unix_ms` is read for display only."""
+    """Seals messages as the identity says; nothing while no key may sign. `unix_ms` is read for display only."""
 
     def __init__(
         self,
-        signer: Signer,
+        identity: Identity,
         numbers: Numbers,
         findings: Findings,
-        hmac_key_id: str,
         unix_ms: Callable[[], int],
     ) -> None:
-        self._signer, self.numbers, self._findings, self._unix_ms = signer, numbers, findings, unix_ms
-        self._hmac_key_id, self.first = hmac_key_id, numbers.last
+        self._identity, self.numbers, self._findings, self._unix_ms = identity, numbers, findings, unix_ms
+        self.first = numbers.last
         self._retry_at = 0.0
         self._place: Place | None = None
-        self.identity = (numbers.marks.generation, signer.key_id)
 
     def update(self, service: str, entry: Service) -> Sealed | None:
         """Return a new config update with what is wanted of a service; None while no number can be reserved."""
         wanted, config = entry.wanted, entry.config
         assert wanted is not None
+        if self._identity.signer is None or (wanted.generation, wanted.key_id) != self._identity.signs:
+            return None  # it is to be read again first
         try:
             number = self.numbers.next()
         except OSError:
@@ -69,20 +69,27 @@ class Sealer:
             issued_at=self.now(),
             deleted=wanted.deleted,
         )
-        raw = seal(update_body(config, envelope), CONFIG_UPDATE, self._signer.key)
+        raw = self._seal(update_body(config, envelope), CONFIG_UPDATE)
         failpoints.reached("after_seal")
         return Sealed(raw, number, wanted, len(config))
 
     def health(self, health: Health) -> bytes:
         """Return a health message made from `numbered()`, sealed."""
-        return seal(health_body(health), HEALTH, self._signer.key)
+        return self._seal(health_body(health), HEALTH)
 
     def beacon(self, beacon: Beacon) -> bytes:
         """Return a beacon made from `numbered()`, sealed."""
-        return seal(beacon_body(beacon), BEACON, self._signer.key)
+        return self._seal(beacon_body(beacon), BEACON)
+
+    def _seal(self, body: bytes, body_type: str) -> bytes:
+        signer = self._identity.signer
+        assert signer is not None, "what was numbered is sealed in the same turn of the loop"
+        return seal(body, body_type, signer.key)
 
     def numbered(self) -> dict[str, Any] | None:
-        """Return the members that order a message, with a number of its own; None while none can be reserved."""
+        """Return the members that order a message, with a number of its own; None while nothing may be sealed."""
+        if self._identity.signer is None:
+            return None
         try:
             return self._members(self.numbers.next())
         except OSError:
@@ -109,12 +116,12 @@ class Sealer:
         return self._members(max(1, self.numbers.last))
 
     def _members(self, sequence: int) -> dict[str, Any]:
-        generation, key_id = self.identity
+        generation, key_id = self._identity.signs
         return {"generation": generation, "sequence": sequence, "issued_at": self.now(), "key_id": key_id}
 
     def standing(self, epoch: str | None) -> Standing:
         """Return where this daemon stands among its own messages."""
-        return Standing(self.identity[0], self.first, self.numbers.last, epoch)
+        return Standing(self._identity.keyring.generation, self.first, self.numbers.last, epoch)
 
     def head(self, place: Place | None, facts: StoreFacts | None) -> Head | None:
         """Return the head of a new last-known-good cache; None while the store is not known."""
@@ -123,11 +130,11 @@ class Sealer:
         return Head(
             config_epoch=facts.epoch,
             generated_at=self.now(),
-            generation=self.identity[0],
+            generation=self._identity.keyring.generation,
             sequence=self.numbers.last,
             feed=place,
             schema_version=facts.schema_version,
-            key_id=self._hmac_key_id,
+            key_id=self._identity.hmac[0],
         )
 
     def now(self) -> str:

@@ -72,6 +72,11 @@ class Surroundings:
         self._tell_problems()
         return changed
 
+    @property
+    def env_file(self) -> EnvFile | None:
+        """Return `.env` as it counts now, None before it was read."""
+        return self._looks.current
+
     def tell(self) -> None:
         """Say in status.db which values `.env` fixes."""
         self._board.env_locks(

@@ -8,7 +8,7 @@ Source: docs/protocol.md "Evidence".
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from nacl.signing import VerifyKey
 
@@ -25,28 +25,38 @@ from config_daemon.wire.topics import Topics
 # of what anybody may send, between two looks; evidence comes again within a minute
 EVIDENCE_BYTES, BEACON_BYTES, BEACONS_AT_ONCE, SHARDS = 4 << 20, 4 << 20, 100, 256
 ENTRY_BYTES = 1024  # what an entry costs beside its bytes, and to look at: empty ones are not free
+Keys = Callable[[], tuple[VerifyKey, ...]]
 Hold = Callable[[str, str, str], None]
 
 
 class Witness:
-    """Gathers what was shown, and judges it when the rows are known; `highest_seen` is of messages of ours."""
+    """Gathers what was shown, and judges it when the rows are known; what counts as ours, `keys` verify."""
 
     def __init__(
         self,
         plan: Plan,
         topics: Topics,
-        key: VerifyKey,
+        keys: Keys,
         standing: Callable[[], Standing],
         hold: Hold,
         log: Logger,
     ) -> None:
-        self._plan, self._topics, self._key = plan, topics, key
+        self._plan, self._topics, self._keys = plan, topics, keys
         self._standing, self._hold, self._log = standing, hold, log
         self._evidence: dict[tuple[str, bytes], None] = {}
         self._evidence_bytes = 0
         self._beacons: list[bytes] = []
         self._shards: dict[str, bytes] = {}
-        self.highest_seen = 0
+        self._seen: dict[int, int] = {}
+
+    @property
+    def highest_seen(self) -> int:
+        """Return the highest number of a message of ours, of the generation in force."""
+        return self._seen.get(self._standing().generation, 0)
+
+    def note_seen(self, generation: int, number: int) -> None:
+        """Note a message that our key signed."""
+        self._seen[generation] = max(number, self._seen.get(generation, 0))
 
     def arrived(self, event: Arrived) -> None:
         """Take a message that is no config; what is neither evidence nor a beacon is ignored."""
@@ -71,10 +81,11 @@ class Witness:
         beacons, self._beacons = self._beacons, []
         for beacon in filter(None, map(self._own_beacon, beacons)):
             standing = self._standing()
-            self.highest_seen = max(self.highest_seen, beacon.sequence)
+            self.note_seen(beacon.generation, beacon.sequence)
             is_above = (beacon.generation, beacon.sequence) > (standing.generation, standing.last)
-            if at_start is not None:
-                at_start(beacon.sequence)
+            if at_start is not None and beacon.generation <= standing.generation:
+                if beacon.generation == standing.generation:
+                    at_start(beacon.sequence)
             elif is_above:
                 what = f"somebody published our own beacon number {beacon.sequence}"
                 self._hold("not-the-newest", "beacon", what)
@@ -93,10 +104,10 @@ class Witness:
         shown, self._evidence, self._evidence_bytes = self._evidence, {}, 0
         anew = []
         for service, raw in shown:
-            own = own_message(raw, service, self._key)
+            own = own_message(raw, service, self._keys())
             if own is None:
                 continue
-            self.highest_seen = max(self.highest_seen, own.sequence)
+            self.note_seen(own.generation, own.sequence)
             meaning = explain(raw, own, self._plan.services.get(service), self._standing())
             if meaning == "hold":
                 self._hold("not-the-newest", service, f"a worker holds our own {own.words}")
@@ -109,15 +120,15 @@ class Witness:
 
     def _own_beacon(self, raw: bytes) -> Beacon | None:
         try:
-            return parse_beacon(unseal(raw, BEACON, [self._key])[0])
+            return parse_beacon(unseal(raw, BEACON, self._keys())[0])
         except RejectedUpdate:
             return None
 
 
-def own_message(raw: bytes, service: str, key: VerifyKey) -> OwnMessage | None:
-    """Return what counts of a config that our key signed for a service, None of anything else."""
+def own_message(raw: bytes, service: str, keys: Iterable[VerifyKey]) -> OwnMessage | None:
+    """Return what counts of a config that a key of ours signed for a service, None of anything else."""
     try:
-        update, _ = parse_update(unseal(raw, CONFIG_UPDATE, [key])[0])
+        update, _ = parse_update(unseal(raw, CONFIG_UPDATE, keys)[0])
     except RejectedUpdate:
         return None
     if update.service != service:

@@ -52,6 +52,16 @@ class Files:
         return self.folder / "marks.json"
 
     @property
+    def keyring(self) -> Path:
+        """Return the newest signed keyring; absent while one public key is all there is."""
+        return self.folder / "keyring.json"
+
+    @property
+    def keyrings(self) -> Path:
+        """Return the folder of all keyrings that were ever in force, by number."""
+        return self.folder / "keyrings"
+
+    @property
     def status(self) -> Path:
         """Return the database of what the daemon knows."""
         return self.folder / "status.db"

@@ -11,13 +11,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from config_daemon.errors import SettingsError
 from config_daemon.settings import Settings, names
 from config_daemon.store.dotenv import EnvFile, EnvMissing, read
 from config_daemon.store.files import Files
 from config_daemon.store.keyfiles import KeyFiles
+
+if TYPE_CHECKING:  # libsodium takes 10 ms to import: only when somebody verifies
+    from config_daemon.wire.keyring import Keyring
 
 SYSTEM_FOLDER = Path("/var/lib/config-daemon")
 
@@ -30,6 +33,16 @@ class Ground:
     files: Files
     keys: KeyFiles
     env_file: EnvFile | None
+
+    def keyring(self) -> Keyring:
+        """Return the keyring to verify messages with: the newest, or number 0 of the public key.
+
+        Raises: KeyUnavailable.
+        """
+        from config_daemon.store.keyrings import KeyringFiles
+        from config_daemon.wire.keyring import of_key
+
+        return KeyringFiles(self.files).installed() or of_key(self.keys.public_key())
 
     @property
     def created_at(self) -> str:

@@ -26,13 +26,16 @@ if TYPE_CHECKING:  # libsodium takes 10 ms to import: only when a key is asked f
 
 PRIVATE_KEY, PUBLIC_KEY = "CONFIG_SIGNATURE_PRIVATE_KEY", "CONFIG_SIGNATURE_PUBLIC_KEY"
 MASTER_KEY, HMAC_KEY = "CONFIG_MASTER_KEY_BASE64", "LKG_HMAC_KEY_BASE64"
-OLD_MASTER_KEY = "CONFIG_MASTER_KEY_OLD_BASE64"
+OLD_MASTER_KEY, OLD_HMAC_KEY = "CONFIG_MASTER_KEY_OLD_BASE64", "LKG_HMAC_KEY_OLD_BASE64"
+NEXT_PRIVATE_KEY = "CONFIG_SIGNATURE_NEXT_PRIVATE_KEY"
 SYMMETRIC_KEY_BYTES = 32
 _CREDENTIALS = {
     PRIVATE_KEY: "signing-key",
     MASTER_KEY: "master-key",
     HMAC_KEY: "lkg-hmac-key",
+    NEXT_PRIVATE_KEY: "signing-key-next",
     OLD_MASTER_KEY: "master-key-old",
+    OLD_HMAC_KEY: "lkg-hmac-key-old",
     "CONFIG_DAEMON_BROKER_PASSWORD": "broker-password",
 }
 _HOW_TO_GET = (
@@ -66,7 +69,9 @@ class Symmetric:
 MASTER = Symmetric("master", MASTER_KEY, "CONFIG_MASTER_KEY_ID", "master-1")
 LKG_HMAC = Symmetric("lkg-hmac", HMAC_KEY, "LKG_HMAC_KEY_ID", "hmac-1")
 OLD_MASTER = Symmetric("master-old", OLD_MASTER_KEY, "CONFIG_MASTER_KEY_OLD_ID", "master-1")
-SYMMETRIC = (MASTER, LKG_HMAC, OLD_MASTER)
+OLD_LKG_HMAC = Symmetric("lkg-hmac-old", OLD_HMAC_KEY, "LKG_HMAC_KEY_OLD_ID", "hmac-1")
+SYMMETRIC = (MASTER, LKG_HMAC, OLD_MASTER, OLD_LKG_HMAC)
+OLD = (OLD_MASTER, OLD_LKG_HMAC)  # of a rotation under way; absent otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,29 @@ class KeyFiles:
             )
         return signer
 
+    def next_signer(self) -> Signer | None:
+        """Return the key that a rotation brings, None while there is none.
+
+        Raises: KeyUnavailable.
+        """
+        from config_daemon.wire.keys import signing_key_from_pem
+
+        if self.source(NEXT_PRIVATE_KEY) is None:
+            return None
+        text, source = self._need(NEXT_PRIVATE_KEY)
+        with _naming(NEXT_PRIVATE_KEY, source):
+            signer = Signer(signing_key_from_pem(text))
+        self._keep_apart(NEXT_PRIVATE_KEY, source, bytes(signer.key))
+        return signer
+
+    def signers(self) -> tuple[Signer, ...]:
+        """Return the signing key, and during a rotation the next one behind it.
+
+        Raises: KeyUnavailable.
+        """
+        coming = self.next_signer()
+        return (self.signer(), coming) if coming else (self.signer(),)
+
     def public_key(self) -> VerifyKey:
         """Return the public key alone, for processes that must not hold the private one.
 
@@ -153,6 +181,13 @@ class KeyFiles:
         """
         return self.symmetric(LKG_HMAC)
 
+    def old_hmac_key(self) -> bytes | None:
+        """Return the key that sealed the LKG and the marks before a rotation, None without one.
+
+        Raises: KeyUnavailable.
+        """
+        return self.symmetric(OLD_LKG_HMAC)[1] if self.source(OLD_HMAC_KEY) else None
+
     def symmetric(self, kind: Symmetric) -> tuple[str, bytes]:
         """Return id and bytes of a symmetric key.
 
@@ -168,8 +203,8 @@ class KeyFiles:
                 f"{kind.name} ({source}) must be {SYMMETRIC_KEY_BYTES} bytes in base64",
                 suggestion="Put the key back as it was: `config-daemon keys restore FILE` has it.",
             )
-        # an old master key has the purpose of the master key
-        self._keep_apart(MASTER_KEY if kind is OLD_MASTER else kind.name, source, key)
+        # an old key has the purpose of the key that took its place
+        self._keep_apart(kind.name.replace("_OLD_", "_"), source, key)
         return self.find(kind.id_name) or kind.default_id, key
 
     def source(self, name: str) -> Source | None:

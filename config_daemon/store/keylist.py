@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from config_daemon.store.keyfiles import (
-    OLD_MASTER,
+    OLD,
     PRIVATE_KEY,
     PUBLIC_KEY,
     SYMMETRIC,
@@ -23,7 +23,8 @@ from config_daemon.store.keyfiles import (
     new_key_text,
 )
 
-SIGNING = "signing"
+SIGNING, NEXT_SIGNING = "signing", "signing-next"
+_UNDER_WAY = {NEXT_SIGNING, *(kind.purpose for kind in OLD)}
 _DIGEST_LABEL = b"config-daemon key-digest v1"
 
 
@@ -53,7 +54,7 @@ def held(keys: KeyFiles) -> tuple[HeldKey, ...]:
             key_id, key = keys.symmetric(kind)
             digest = hmac.digest(key, _DIGEST_LABEL, hashlib.sha256).hex()
             found.append(HeldKey(kind.purpose, key_id, digest, source))
-        elif kind is not OLD_MASTER:
+        elif kind not in OLD:
             found.append(HeldKey(kind.purpose, keys.find(kind.id_name), None, None))
     return tuple(found)
 
@@ -65,7 +66,7 @@ def encryption_metadata(keys: Sequence[HeldKey]) -> dict[str, Any]:
         "master_key_id": by_purpose["master"].key_id,
         "hmac_key_id": by_purpose["lkg-hmac"].key_id,
         "signature_public_key_hash": by_purpose[SIGNING].digest,
-        "rotation_status": "in-progress" if OLD_MASTER.purpose in by_purpose else "idle",
+        "rotation_status": "in-progress" if by_purpose.keys() & _UNDER_WAY else "idle",
         "grace_window_until": None,
     }
 

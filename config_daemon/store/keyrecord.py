@@ -16,10 +16,11 @@ from pathlib import Path
 from config_daemon.errors import SettingsError
 from config_daemon.store.files import READABLE_MODE, Files, read_capped, replace_durably
 from config_daemon.store.ground import Ground
-from config_daemon.store.keylist import HeldKey, held
+from config_daemon.store.keylist import NEXT_SIGNING, SIGNING, HeldKey, held
 from config_daemon.wire import values
 
 VERSION = 1
+SIGNERS = (SIGNING, NEXT_SIGNING)
 MAX_BYTES = 64 * 1024
 REMEDY = "Run `config-daemon keys backup FILE`, and keep FILE and its passphrase elsewhere."
 
@@ -48,6 +49,11 @@ def backed_up(files: Files, keys: Iterable[HeldKey]) -> dict[HeldKey, str | None
     """Return when a backup of each key was made, None where there is none."""
     known = _known(files)
     return {key: _when(known, key) for key in keys}
+
+
+def is_backed_up(files: Files, key_id: str) -> bool:
+    """Tell whether a signing key is in a backup."""
+    return any(key_id == known and purpose in SIGNERS for purpose, known, _ in _known(files))
 
 
 def backup_missing(ground: Ground) -> str | None:

@@ -25,6 +25,7 @@ MARKS = "marks"
 MAX_BYTES = 1 << 20
 RESERVE = 1000
 VERSION = 1
+BEYOND_ANY_CLOCK = 1 << 52  # milliseconds since 1970 reach it in 142 000 years
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Marks:
     """What the file says: generation, the highest number that may have been used, epoch, place.
 
     `held` is a hold that only a person ends, as (condition, subject, detail): it outlives the process.
+    `keyring` is number and digest of the one in force, `key` the id of the key that signs.
     """
 
     generation: int
@@ -40,6 +42,8 @@ class Marks:
     feed: Place | None
     held: tuple[str, str, str] | None = None
     audit: Heads | None = None
+    keyring: tuple[int, str] | None = None
+    key: str | None = None
     version: int = VERSION
 
 
@@ -50,17 +54,21 @@ def load(path: Path, hmac_keys: tuple[bytes, ...]) -> Marks | None:
     """
     try:
         body = unseal_hmac(read_capped(path, MAX_BYTES), MARKS, hmac_keys)
+        values.check_parts(body)
         members = values.parse(body)
-        if members["version"] != VERSION:  # writing it back would drop what we do not know
-            raise ValueError(f"format {members['version']!r}, this program writes {VERSION}")
+        version = _counter(members["version"])
+        if version != VERSION:  # writing it back would drop what we do not know
+            raise ValueError(f"format {version}, this program writes {VERSION}")
         feed = members["feed"]
         return Marks(
             generation=_counter(members["generation"]),
             reserved=_counter(members["reserved"]),
-            epoch=str(members["epoch"]),
-            feed=None if feed is None else Place(_counter(feed[0]), str(feed[1])),
+            epoch=_text(members["epoch"]),
+            feed=None if feed is None else Place(_counter(feed[0]), _text(feed[1])),
             held=_held(members.get("held")),
             audit=_heads(members.get("audit")),
+            keyring=_keyring(members.get("keyring")),
+            key=None if members.get("key") is None else _text(members["key"]),
         )
     except FileNotFoundError:
         return None
@@ -138,6 +146,40 @@ class Numbers:
         if self.marks.held is None:
             self.reserve()
 
+    def enter(self, generation: int, keyring: tuple[int, str], key: str, unix_ms: int) -> None:
+        """Write down which keyring is in force and which key signs, before anything is signed so.
+
+        A generation starts at the clock where the one before ran beyond any: whoever stole its key may have
+        used up its numbers.
+
+        Raises: OSError; nothing has changed then.
+        """
+        is_new = generation > self.marks.generation
+        last = unix_ms if is_new and self.last >= BEYOND_ANY_CLOCK else self.last
+        reserved = last if is_new else self.marks.reserved
+        try:
+            self.write(generation=generation, keyring=keyring, key=key, reserved=reserved)
+        except OSError as error:
+            self.trouble = error.strerror or str(error)
+            raise
+        self.last = last
+
+    def note_key(self, keyring: tuple[int, str], key: str) -> None:
+        """Have the next write say which single key signs: one that signed from the beginning."""
+        self._noted |= {"keyring": keyring, "key": key}
+
+    def rekey(self, hmac_key: bytes) -> None:
+        """Seal the file with another key from now on.
+
+        Raises: OSError; the file is then sealed with the one before.
+        """
+        before, self._key = self._key, hmac_key
+        try:
+            self.write()
+        except OSError:
+            self._key = before
+            raise
+
     def close(self) -> None:
         """Give unused numbers back: a clean stop wastes nothing. A disk that is full wastes them."""
         with contextlib.suppress(OSError):
@@ -145,17 +187,27 @@ class Numbers:
 
 
 def _held(value: Any) -> tuple[str, str, str] | None:
-    return None if value is None else (str(value[0]), str(value[1]), str(value[2]))
+    return None if value is None else (_text(value[0]), _text(value[1]), _text(value[2]))
+
+
+def _keyring(value: Any) -> tuple[int, str] | None:
+    return None if value is None else (_counter(value[0]), _text(value[1]))
 
 
 def _heads(value: Any) -> Heads | None:
     if value is None:
         return None
-    history, access = ((_counter(value[name][0]), str(value[name][1])) for name in Heads._fields)
+    history, access = ((_counter(value[name][0]), _text(value[name][1])) for name in Heads._fields)
     return Heads(history, access)
 
 
 def _counter(value: Any) -> int:
     if type(value) is not int or not 0 <= value <= values.MAX_INTEGER:
-        raise ValueError(f"{value!r} is no counter")
+        raise ValueError(f"a {type(value).__name__} where a counter stands")  # showing it may take long
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a {type(value).__name__} where a text stands")
     return value

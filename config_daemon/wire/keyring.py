@@ -146,12 +146,20 @@ def installed_keyring(raw: bytes) -> Keyring:
 
     Raises: RejectedUpdate, as `read_keyring`.
     """
-    check_size(raw)
-    body, _ = cut_tail(raw, _SIGNATURE_BYTES)
-    return read_keyring(raw, _keyring(body, raw).roots)
+    return read_keyring(raw, kept_keyring(raw).roots)
 
 
 _SIGNATURE_BYTES = 64
+
+
+def kept_keyring(raw: bytes) -> Keyring:
+    """Read a keyring again that was verified before it was kept, or whose digest is known.
+
+    Raises: RejectedUpdate, as `read_keyring`, but for the signature.
+    """
+    check_size(raw)
+    body, _ = cut_tail(raw, _SIGNATURE_BYTES)
+    return _keyring(body, raw)
 
 
 def follow(held: Keyring, raw: bytes) -> Keyring:

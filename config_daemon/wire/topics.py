@@ -62,6 +62,38 @@ class Topics:
         return f"{self.prefix}/health/+"
 
     @property
+    def keyring(self) -> str:
+        """Return where the newest keyring is retained."""
+        return f"{self.prefix}/trust/keyring"
+
+    def keyring_number(self, number: int) -> str:
+        """Return where a keyring that changed a root is retained for those who slept."""
+        return f"{self.keyring}/{number}"
+
+    @property
+    def every_keyring_number(self) -> str:
+        """Return the filter that matches all of these."""
+        return f"{self.keyring}/+"
+
+    def is_keyring(self, topic: str) -> bool:
+        """Tell whether a keyring belongs on this topic, the newest or an earlier one."""
+        return topic == self.keyring or topic.rpartition("/")[0] == self.keyring
+
+    def keyring_evidence(self, worker: str) -> str:
+        """Return where a worker shows the keyring that it holds; never retained.
+
+        Raises: UsageError when `worker` cannot name one.
+        """
+        if not is_name(worker):
+            raise UsageError(f"{worker!r} is no name", suggestion=_NAMES)
+        return f"{self.prefix}/evidence/keyring/{worker}"
+
+    def is_keyring_evidence(self, topic: str) -> bool:
+        """Tell whether a worker shows its keyring on this topic."""
+        head, _, worker = topic.rpartition("/")
+        return head == f"{self.prefix}/evidence/keyring" and is_name(worker)
+
+    @property
     def beacon(self) -> str:
         """Return where the beacon is retained."""
         return f"{self.prefix}/trust/beacon"
@@ -90,7 +122,7 @@ class Topics:
 
     @property
     def every_evidence(self) -> str:
-        """Return the filter that matches all workers' evidence about configs."""
+        """Return the filter that matches all workers' evidence, about configs and keyrings."""
         return f"{self.prefix}/evidence/+/+"
 
     def evidence_about(self, topic: str) -> str | None:

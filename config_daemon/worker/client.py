@@ -25,6 +25,7 @@ CONNECT_SECONDS = 5.0
 CONNACK_SECONDS = 5.0
 RETRY_FIRST_SECONDS = 1.0
 RETRY_LAST_SECONDS = 60.0
+AGAIN_FIRST_SECONDS = 0.25
 TURN_SECONDS = 0.25
 
 
@@ -59,6 +60,7 @@ class Subscriber:
         self._stopping = False
         self._inbound: list[tuple[str, bytes]] = []
         self._accepted = False
+        self._redelivery = _Redelivery()
 
     def run(self) -> None:
         """Follow the broker until `stop` is called."""
@@ -99,14 +101,15 @@ class Subscriber:
         while not self._stopping:
             trouble = self._turn(client)
             # what arrived is handled first: the program's own troubles are none of the connection's
-            taken = self._handle_inbound()
+            if not self._handle_inbound():
+                self._redelivery.wish(time.monotonic())
             self._tick()
             if trouble is not None:
                 return trouble
             if not self._accepted and time.monotonic() > until:
                 return f"no connection to {self._link.address}: it accepts connections but does not answer"
-            if not taken:
-                break
+            if self._accepted and self._redelivery.is_due(time.monotonic()):
+                self._subscribe(client)
         client.disconnect()
         return None
 
@@ -160,6 +163,9 @@ class Subscriber:
             self._note(f"{self._link.address} refused us: {reason}")
             return
         self._accepted, self._connected = True, client
+        self._subscribe(client)
+
+    def _subscribe(self, client: Client) -> None:
         client.subscribe([(one, 1) for one in self._filters])
 
     def _on_subscribe(self, _client: Client, _data: Any, _mid: int, reasons: Any, _properties: Any) -> None:
@@ -175,3 +181,27 @@ class Subscriber:
         while not self._stopping and time.monotonic() < until:
             self._tick()
             time.sleep(min(TURN_SECONDS, max(0.0, until - time.monotonic())))
+
+
+class _Redelivery:
+    """When to subscribe anew: at once, then later and later, until nobody wished for it for a while."""
+
+    def __init__(self) -> None:
+        self._due: float | None = None
+        self._seconds, self._wished_at = 0.0, float("-inf")
+
+    def wish(self, now: float) -> None:
+        """Have what is retained delivered again: a broker does so once per subscription."""
+        if self._due is None:
+            is_first = now - self._wished_at > 2 * RETRY_LAST_SECONDS
+            longer = min(max(AGAIN_FIRST_SECONDS, 2 * self._seconds), RETRY_LAST_SECONDS)
+            self._seconds = 0.0 if is_first else longer
+            self._due = now + self._seconds
+        self._wished_at = now
+
+    def is_due(self, now: float) -> bool:
+        """Tell once whether it is time."""
+        if self._due is None or now < self._due:
+            return False
+        self._due = None
+        return True

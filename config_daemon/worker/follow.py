@@ -9,35 +9,23 @@ process is tried by the next start and not by the one after that, which starts f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 from config_daemon import failpoints
 from config_daemon.errors import ErrorContext, InvalidConfig, RejectedUpdate
 from config_daemon.wire.topics import Topics
 from config_daemon.worker.keep import Keep
+from config_daemon.worker.keyrings import Keyrings
 from config_daemon.worker.lookout import Lookout
-from config_daemon.worker.trust import Accepted, Belief, Trust
+from config_daemon.worker.report import Report, State, cannot_keep
+from config_daemon.worker.trust import RETIRED, REVOKED, Accepted, Belief, Trust
 
+KEYRING_BEHIND = "keyring-behind"
 FirstUse = Literal["wait", "run"]
-State = Literal["applied", "rejected", "deleted", "held"]
+OnRevoked = Literal["keep", "refuse-start"]
 Apply = Callable[[str, Any], None]
-RETIRED = "stale"  # what runs was signed by a key that would not be believed today
 Validate = Callable[[Mapping[str, Any]], Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """One verdict: which message, what became of it, why, and what a person should know."""
-
-    service: str
-    generation: int | None
-    sequence: int | None
-    config_version: int | None
-    state: State
-    reason: str | None = None
-    flags: tuple[str, ...] = ()
-    errors: tuple[ErrorContext, ...] = ()
 
 
 class Follower:
@@ -54,9 +42,11 @@ class Follower:
         lookout: Lookout,
         validate: Mapping[str, Validate] | None = None,
         first_use: FirstUse = "wait",
+        on_revoked: OnRevoked = "keep",
     ) -> None:
         self._trust, self._keep, self._topics, self._lookout = trust, keep, topics, lookout
-        self._first_use = first_use
+        self._first_use, self._on_revoked = first_use, on_revoked
+        self._keyrings = Keyrings(trust, keep, topics, lookout, report)
         self._apply, self._report, self._validate = apply, report, validate or {}
         self._services = tuple(services)
         self._belief: dict[str, Belief] = {}
@@ -68,8 +58,10 @@ class Follower:
 
     def start(self) -> None:
         """Run what was accepted before, without asking any broker."""
+        keyring_lost = self._keyrings.start()
         for service in self._services:
             belief, lost = self._keep.load(service)
+            lost |= keyring_lost
             self._belief[service] = belief
             unconfirmed = ("unconfirmed",) if belief.floor is None else ()
             self._flags[service] = (*unconfirmed, "floor-lost") if lost else unconfirmed
@@ -82,6 +74,8 @@ class Follower:
 
         Raises: RuntimeError before `start`, when nobody knows the floor yet.
         """
+        if self._topics.is_keyring(topic):
+            return self._heed_keyring(topic, raw)
         if self._topics.is_beacon(topic):
             return self._heed(topic, raw)
         service = self._topics.service_of(topic) or ""
@@ -92,9 +86,9 @@ class Follower:
             accepted = self._trust.judge(topic, raw, belief)
         except RejectedUpdate as rejection:
             if rejection.reason in ("rollback", "fork"):
-                self._lookout.show(service, belief)
+                self._lookout.show(service, belief.at_floor)
             self._say(service, None, "rejected", rejection)
-            return True
+            return rejection.reason != KEYRING_BEHIND
         if belief.floor is None and not self._may_run(service, accepted):
             self._say(service, accepted, "held")
             return True
@@ -121,9 +115,13 @@ class Follower:
 
     def _heed(self, topic: str, raw: bytes) -> bool:
         """Take a beacon. False: it lists what never came, have it delivered again."""
-        if not self._lookout.take(topic, raw, {name: one.floor for name, one in self._belief.items()}):
+        try:
+            news = self._lookout.take(topic, raw, {name: one.floor for name, one in self._belief.items()})
+        except RejectedUpdate as rejection:  # proves nothing; if no good one comes, that shows
+            return rejection.reason != KEYRING_BEHIND
+        if not news:
             return True
-        is_starved = False
+        is_starved = self._lookout.compare_keyring(self._trust.keyring)
         for service, belief in list(self._belief.items()):
             waiting = self._waiting.get(service)
             if (
@@ -141,6 +139,24 @@ class Follower:
         self.tick()
         return not is_starved
 
+    def _heed_keyring(self, topic: str, raw: bytes) -> bool:
+        """Take a keyring. False: what was refused before may be accepted now, have it delivered again."""
+        outcome = self._keyrings.take(topic, raw)
+        if outcome == "taken":
+            for service, belief in self._belief.items():
+                if belief.current is not None and service in self._running:
+                    self._flag_signer(service, self._recalled_flag(service, belief.current))
+            self.tick()
+        return outcome == "known"
+
+    def _recalled_flag(self, service: str, raw: bytes) -> str | None:
+        return self._trust.recall(self._topics.config(service), raw)[1]
+
+    def _flag_signer(self, service: str, flag: str | None) -> None:
+        """Say of what runs how its signer would be judged today."""
+        others = (one for one in self._flags[service] if one not in (RETIRED, REVOKED))
+        self._flags[service] = (*others, flag) if flag else tuple(others)
+
     def _confirmed(self, service: str) -> None:
         self._waiting.pop(service, None)
         self._flags[service] = tuple(flag for flag in self._flags[service] if flag != "unconfirmed")
@@ -157,7 +173,7 @@ class Follower:
         try:
             self._keep.save(service, kept)
         except OSError as error:
-            self._say(service, accepted, "held", errors=(_cannot_keep(error),))
+            self._say(service, accepted, "held", errors=(cannot_keep(error),))
             return False
         self._belief[service] = kept
         self._tried.add(service)
@@ -191,7 +207,7 @@ class Follower:
         try:
             self._keep.save(service, belief)
         except OSError as error:
-            return (_cannot_keep(error),)
+            return (cannot_keep(error),)
         return ()
 
     def _check(self, service: str, accepted: Accepted) -> Any:
@@ -221,7 +237,7 @@ class Follower:
                 return RejectedUpdate("apply-failed", 12, f"{type(error).__name__}: {error}")
             failpoints.reached("worker_after_apply")
             self._running[service] = checksum
-        self._flags[service] = tuple(flag for flag in self._flags[service] if flag != RETIRED)
+        self._flag_signer(service, None)
         return None
 
     def _start_from_kept(self, service: str, belief: Belief, raw: bytes) -> None:
@@ -245,10 +261,12 @@ class Follower:
         accepted: Accepted | None = None
         rejection: RejectedUpdate | None
         try:
-            accepted, stale = self._trust.recall(self._topics.config(service), raw)
+            accepted, flag = self._trust.recall(self._topics.config(service), raw)
+            if flag == REVOKED and self._on_revoked == "refuse-start":
+                raise RejectedUpdate("revoked-key", 5, f"key {accepted.update.key_id} was revoked")
             rejection = self._hand_over(service, accepted, self._check(service, accepted))
-            if stale and not rejection:
-                self._flags[service] = (*self._flags[service], RETIRED)
+            if not rejection:
+                self._flag_signer(service, flag)
         except RejectedUpdate as error:
             rejection = error
         if unfinished is not None and not rejection:
@@ -283,12 +301,3 @@ class Follower:
 def _undone(pending: Belief) -> Belief:
     """Return the belief without an unfinished message: only its number stays."""
     return Belief(pending.floor, pending.previous, None, "rejected", pending.current)
-
-
-def _cannot_keep(error: OSError) -> ErrorContext:
-    return ErrorContext(
-        "storage",
-        "CANNOT_KEEP",
-        f"the new config could not be made durable: {error.strerror}",
-        "Free space in the worker's state folder; the old config runs on and the new one is tried again.",
-    )

@@ -25,7 +25,7 @@ class Freshness:
     def __init__(self, started_at: float, beacon_seconds: float = BEACON_SECONDS) -> None:
         self._patience = INTERVALS * beacon_seconds
         self._fresh_at = started_at
-        self._highest = 0
+        self._highest = (0, 0)
         self._highest_at: float | None = None
         self._newest: Beacon | None = None
         self._shards: dict[
@@ -37,21 +37,22 @@ class Freshness:
     @property
     def highest(self) -> int:
         """Return the highest number of a beacon seen in this process, 0 before the first."""
-        return self._highest
+        return self._highest[1]
 
     def is_stale(self, now: float) -> bool:
         """Tell whether no fresh beacon came for three intervals."""
         return now - self._fresh_at > self._patience
 
-    def take(self, beacon: Beacon, held: int, now: float, unix_ms: int) -> bool:
+    def take(self, beacon: Beacon, held: tuple[int, int], now: float, unix_ms: int) -> bool:
         """Take a verified beacon of the keyring's generation; True when it is fresh.
 
-        `held` is the highest number among the floors: what lies below was true once.
+        `held` is the highest generation and number among the floors: what lies below was true once.
         """
-        if beacon.sequence <= self._highest or beacon.sequence < held:
+        place = (beacon.generation, beacon.sequence)
+        if place <= self._highest or place < held:
             return False
         advanced = self._highest_at is not None and now - self._highest_at <= self._patience
-        self._highest, self._highest_at = beacon.sequence, now
+        self._highest, self._highest_at = place, now
         age_seconds = (unix_ms - _unix_ms(beacon.issued_at)) / 1000
         # Signed by the daemon and later than our clock: the clock is behind, and no clock. What is older than
         # our clock allows proves nothing, however fast it advances: somebody may be playing yesterday.
@@ -78,21 +79,31 @@ class Freshness:
             return "unknown"
         if floor is None or listed is _WITHHELD:
             return "more"
-        if listed is None or floor.generation != self._newest.generation:
+        if listed is None or floor.generation > self._newest.generation:
             return "less"
         if listed == (floor.sequence, floor.body_sha256):
             return "listed"
-        return "more" if listed.number > floor.sequence else "less"
+        # what is listed is of the beacon's generation, except where it could not be sealed anew: then it fits
+        return "more" if (self._newest.generation, listed.number) > floor[:2] else "less"
 
-    def twice(self, service: str, standing: Standing) -> bool:
-        """Count what fresh beacons say of a service; True from the second one in a row that says the same."""
+    def keyring_standing(self, held: Numbered) -> Standing:
+        """Tell the same of the keyring."""
+        listed = self._newest.keyring if self._newest else None
+        if listed is None:
+            return "unknown"
+        if listed == held:
+            return "listed"
+        return "more" if listed.number > held.number else "less"
+
+    def twice(self, subject: str, standing: Standing) -> bool:
+        """Count what fresh beacons say of a service or the keyring; True from the second one in a row."""
         number = self._newest.sequence if self._newest else 0
-        before, count, counted = self._consecutive.get(service, ("unknown", 0, 0))
+        before, count, counted = self._consecutive.get(subject, ("unknown", 0, 0))
         if standing != before:
             count = 1
         elif counted != number:
             count += 1
-        self._consecutive[service] = standing, count, number
+        self._consecutive[subject] = standing, count, number
         return count >= TWICE
 
     def _listed(self, service: str) -> Numbered | None:

@@ -1,4 +1,4 @@
-"""Belief on disk: one file per service, replaced whole, checked when read.
+"""Belief on disk: one file per service and one for the keyring, replaced whole, checked when read.
 
 Laws: what is kept was synced before anything is applied; a file that does not read as it was written is
 set aside and counts as lost, never as partly true; belief belongs to one trust anchor.
@@ -12,12 +12,16 @@ import hashlib
 import json
 import os
 import stat
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from config_daemon.wire import values
+from config_daemon.wire.keyring import KEYRING
 from config_daemon.worker.trust import Belief, Floor
 
 MAX_BYTES = 8 << 20
+_DAMAGED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 _OUTCOMES = ("pending", "applied", "rejected", "deleted", None)
 
 
@@ -25,6 +29,14 @@ class Kept(NamedTuple):
     """What was on disk: the belief, and whether an earlier one was lost (`floor-lost`)."""
 
     belief: Belief
+    lost: bool
+
+
+class KeptKeyring(NamedTuple):
+    """What was on disk of the keyring: its bytes, keys believed before it, and whether an earlier file was lost."""
+
+    raw: bytes | None
+    past: tuple[bytes, ...]
     lost: bool
 
 
@@ -45,11 +57,44 @@ class Keep:
             return Kept(self._parse(_read(path)), False)
         except FileNotFoundError:
             return Kept(Belief(), False)
-        except (ValueError, KeyError, TypeError, RecursionError):
-            # a disk that takes no writes is no reason not to start; the next save replaces the file
-            with contextlib.suppress(OSError):
-                path.rename(path.with_suffix(".damaged"))
+        except _DAMAGED:
+            self.set_aside(service)
             return Kept(Belief(), True)
+
+    def load_keyring(self) -> KeptKeyring:
+        """Return the keyring that was taken last, and keys believed before; what is damaged is set aside.
+
+        Raises: OSError, as `load`.
+        """
+        path = self._path(KEYRING)
+        try:
+            members = _members(_read(path))
+            if members["anchor"] != self._anchor:
+                return KeptKeyring(None, (), False)
+            past = tuple(bytes.fromhex(each) for each in members["past"])
+            return KeptKeyring(members["keyring"].encode("utf-8"), past, False)
+        except FileNotFoundError:
+            return KeptKeyring(None, (), False)
+        except _DAMAGED:
+            self.set_aside(KEYRING)
+            return KeptKeyring(None, (), True)
+
+    def save_keyring(self, raw: bytes, past: Iterable[bytes]) -> None:
+        """Make a keyring durable, before it is believed.
+
+        Raises: OSError; the file is then the one before.
+        """
+        members = {
+            "anchor": self._anchor, "keyring": raw.decode("utf-8"), "past": [key.hex() for key in past]
+        }  # fmt: skip
+        self._write(KEYRING, members)
+
+    def set_aside(self, subject: str) -> None:
+        """Move a file that cannot be used out of the way, for a person to look at."""
+        path = self._path(subject)
+        # a disk that takes no writes is no reason not to start; the next save replaces the file
+        with contextlib.suppress(OSError):
+            path.rename(path.with_suffix(".damaged"))
 
     def save(self, service: str, belief: Belief) -> None:
         """Make a belief durable.
@@ -64,23 +109,23 @@ class Keep:
             "outcome": belief.outcome,
             "unused": _text(belief.unused),
         }
+        self._write(service, members)
+
+    def _write(self, subject: str, members: Mapping[str, Any]) -> None:
         # not escaped: some characters would take six times the bytes, and three of the largest messages too many
         body = json.dumps(members, ensure_ascii=False).encode()
-        self._replace(self._path(service), hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+        self._replace(self._path(subject), hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
 
     def _parse(self, content: bytes) -> Belief:
-        digest, _, body = content.partition(b"\n")
-        if hashlib.sha256(body).hexdigest().encode() != digest:
-            raise ValueError("the digest does not fit")
-        members: dict[str, Any] = json.loads(body)
+        members = _members(content)
         if members["outcome"] not in _OUTCOMES:
             raise ValueError("unknown outcome")
         current, previous = _bytes(members["current"]), _bytes(members["previous"])
         floor = _floor(members["floor"]) if members["anchor"] == self._anchor else None
         return Belief(floor, current, previous, members["outcome"], _bytes(members.get("unused")))
 
-    def _path(self, service: str) -> Path:
-        return self._folder / f"{service}.state"
+    def _path(self, subject: str) -> Path:
+        return self._folder / f"{subject}.state"
 
     @staticmethod
     def _replace(path: Path, content: bytes) -> None:
@@ -100,6 +145,17 @@ class Keep:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _members(content: bytes) -> dict[str, Any]:
+    digest, _, body = content.partition(b"\n")
+    if hashlib.sha256(body).hexdigest().encode() != digest:
+        raise ValueError("the digest does not fit")
+    values.check_parts(body)
+    members = json.loads(body)
+    if not isinstance(members, dict):
+        raise TypeError("not an object")
+    return members
 
 
 def _text(raw: bytes | None) -> str | None:

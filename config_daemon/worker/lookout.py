@@ -11,10 +11,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from config_daemon.errors import RejectedUpdate
-from config_daemon.wire.beacon import BEACON_SECONDS, shard_of
+from config_daemon.wire.beacon import BEACON_SECONDS, Numbered, shard_of
+from config_daemon.wire.keyring import KEYRING, Keyring
 from config_daemon.wire.topics import Topics
-from config_daemon.worker.freshness import Freshness
+from config_daemon.worker.freshness import Freshness, Standing
 from config_daemon.worker.trust import Belief, Floor, Trust
 
 EVIDENCE_SECONDS = 60.0
@@ -45,6 +45,7 @@ class Lookout:
     ) -> None:
         self._trust, self._services, self._topics = trust, tuple(services), topics
         self._places = {service: topics.evidence(service, worker) for service in services}
+        self._places[KEYRING] = topics.keyring_evidence(worker)
         self._show, self._clock, self._calendar = show, clock, calendar
         self._freshness = Freshness(clock(), beacon_seconds)
         self._frozen: set[str] = set()
@@ -54,18 +55,19 @@ class Lookout:
     def filters(self) -> list[str]:
         """Return what to subscribe to beside the configs."""
         shards = {self._topics.beacon_shard(shard_of(service)) for service in self._services}
-        return [self._topics.beacon, *sorted(shards)]
+        keyrings = [self._topics.every_keyring_number, self._topics.keyring]
+        return [*keyrings, self._topics.beacon, *sorted(shards)]
 
     def take(self, topic: str, raw: bytes, floors: Mapping[str, Floor | None]) -> bool:
-        """Take a message on a beacon's topic; True when what is known about services may have changed."""
-        try:
-            beacon = self._trust.beacon(topic, raw)
-        except RejectedUpdate:
-            return False  # proves nothing; if no good one comes, that shows
+        """Take a message on a beacon's topic; True when what is known about services may have changed.
+
+        Raises: RejectedUpdate when it proves nothing.
+        """
+        beacon = self._trust.beacon(topic, raw)
         if beacon.shard is not None:
             self._freshness.take_shard(beacon.shard, beacon.services)
             return True
-        held = max((floor.sequence for floor in floors.values() if floor is not None), default=0)
+        held = max((floor[:2] for floor in floors.values() if floor is not None), default=(0, 0))
         return self._freshness.take(beacon, held, self._clock(), self._calendar())
 
     def confirms(self, service: str, floor: Floor) -> bool:
@@ -77,27 +79,34 @@ class Lookout:
 
     def compare(self, service: str, belief: Belief) -> bool:
         """Compare a service with a fresh beacon; True when something newer was listed twice and never came."""
-        standing = self._freshness.standing(service, belief.floor)
-        is_twice = self._freshness.twice(service, standing)
+        return self._compare(service, self._freshness.standing(service, belief.floor), belief.at_floor)
+
+    def compare_keyring(self, held: Keyring) -> bool:
+        """Compare the keyring with a fresh beacon, in the same way."""
+        standing = self._freshness.keyring_standing(Numbered(held.number, held.sha256))
+        return self._compare(KEYRING, standing, held.raw)
+
+    def _compare(self, subject: str, standing: Standing, proof: bytes | None) -> bool:
+        is_twice = self._freshness.twice(subject, standing)
         if standing == "less" and is_twice:
-            self.show(service, belief)
+            self.show(subject, proof)
         is_starved = standing == "more" and is_twice
-        news = is_starved and service not in self._frozen
-        self._frozen = self._frozen | {service} if is_starved else self._frozen - {service}
+        news = is_starved and subject not in self._frozen
+        self._frozen = self._frozen | {subject} if is_starved else self._frozen - {subject}
         return news
 
-    def show(self, service: str, belief: Belief) -> None:
-        """Publish the bytes that prove the floor, unless that was done within the last minute."""
-        raw, now = belief.at_floor, self._clock()
-        if raw is not None and now - self._shown_at.get(service, float("-inf")) >= EVIDENCE_SECONDS:
-            self._shown_at[service] = now
-            self._show(self._places[service], raw)
+    def show(self, subject: str, proof: bytes | None) -> None:
+        """Publish the bytes that are held of a service or of the keyring, at most once a minute."""
+        now = self._clock()
+        if proof and now - self._shown_at.get(subject, float("-inf")) >= EVIDENCE_SECONDS:
+            self._shown_at[subject] = now
+            self._show(self._places[subject], proof)
 
     def flags(self, service: str) -> tuple[str, ...]:
         """Return what a person should know about how this worker is served."""
         found = {
             "stale": self._freshness.is_stale(self._clock()),
-            "frozen": service in self._frozen,
+            "frozen": service in self._frozen or KEYRING in self._frozen,
             "time-unsure": self._freshness.is_time_unsure,
         }
         return tuple(flag for flag, holds in found.items() if holds)

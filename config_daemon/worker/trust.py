@@ -1,7 +1,7 @@
 """What a worker believes, and the only way to change its mind. Pure.
 
 Laws: bytes are judged in one order, signature before parsing; the floor never falls; no clock takes
-part; a key comes from the installation and never from a message.
+part; a key comes from the installation, or from a keyring that a root of the one held signed.
 
 The numbers in `RejectedUpdate` are the steps of docs/protocol.md §4.
 """
@@ -18,13 +18,15 @@ from nacl.signing import VerifyKey
 
 from config_daemon.errors import KeyUnavailable, RejectedUpdate
 from config_daemon.wire.beacon import BEACON, Beacon, parse_beacon
+from config_daemon.wire.keyring import MAX_CONFIG_KEYS, Keyring, follow
 from config_daemon.wire.keys import key_id
 from config_daemon.wire.messages import CONFIG_UPDATE, ConfigUpdate, parse_update
 from config_daemon.wire.sealing import unseal
 from config_daemon.wire.tail import cut_tail
 from config_daemon.wire.topics import Topics
 
-MAX_KEYS = 4
+RETIRED, REVOKED = "stale", "revoked-signer"  # what runs was signed by a key that is not believed today
+MAX_PAST_KEYS = 4
 Outcome = Literal["pending", "applied", "rejected", "deleted"]
 
 
@@ -70,23 +72,34 @@ class Accepted(NamedTuple):
 
 
 class Trust:
-    """One trust anchor and the services that this worker follows."""
+    """One keyring, which only a newer one replaces, and the services that this worker follows."""
 
-    def __init__(
-        self, keys: Sequence[VerifyKey], services: Sequence[str], topics: Topics, generation: int = 1
-    ) -> None:
-        if not keys or len(keys) > MAX_KEYS:
+    def __init__(self, keyring: Keyring, services: Sequence[str], topics: Topics) -> None:
+        if not 1 <= len(keyring.config_keys) <= MAX_CONFIG_KEYS:
             raise KeyUnavailable(
-                f"a worker trusts one to {MAX_KEYS} keys, not {len(keys)}",
+                f"a worker trusts one to {MAX_CONFIG_KEYS} keys, not {len(keyring.config_keys)}",
                 suggestion="Set CONFIG_SIGNATURE_PUBLIC_KEY to what `config-daemon keys public` prints.",
             )
-        self._keys = tuple(keys)
-        self._services, self._topics, self._generation = frozenset(services), topics, generation
+        self.keyring, self.anchor = keyring, keyring.anchor
+        self.past: tuple[VerifyKey, ...] = ()  # believed once; only to say why one is refused
+        self._services, self._topics = frozenset(services), topics
 
-    @property
-    def anchor(self) -> str:
-        """Return what names this trust anchor; belief that belongs to another one is discarded."""
-        return key_id(bytes(self._keys[0]))
+    def hold(self, keyring: Keyring, past: Sequence[VerifyKey] = ()) -> None:
+        """Believe another keyring from now on: one that `follow` returned and that was made durable."""
+        self.past = tuple(dict.fromkeys((*past, *self.past_after(keyring))))[-MAX_PAST_KEYS:]
+        self.keyring = keyring
+
+    def past_after(self, keyring: Keyring) -> tuple[VerifyKey, ...]:
+        """Return the keys that were believed once, when this keyring is held next."""
+        known = dict.fromkeys((*self.past, *self.keyring.config_keys))
+        return tuple(key for key in known if key not in keyring.config_keys)[-MAX_PAST_KEYS:]
+
+    def follow(self, raw: bytes) -> Keyring:
+        """Return the keyring to hold after these bytes were shown; nothing is believed yet.
+
+        Raises: RejectedUpdate.
+        """
+        return follow(self.keyring, raw)
 
     def judge(self, topic: str, raw: bytes, belief: Belief) -> Accepted:
         """Take a message through steps 1 to 9.
@@ -102,16 +115,12 @@ class Trust:
 
         Raises: RejectedUpdate.
         """
-        body, key = unseal(raw, CONFIG_UPDATE, self._keys)
+        body, key = self._unseal(raw, CONFIG_UPDATE)
         update, config = parse_update(body)
         if update.key_id != key_id(bytes(key)):
             raise RejectedUpdate("wrong-key", 5, "it names another key than the one that signed it")
         self._check_content(topic, update, config)
-        if update.generation != self._generation:
-            reason = "keyring-behind" if update.generation > self._generation else "rollback"
-            raise RejectedUpdate(
-                reason, 8, f"generation {update.generation}, the keyring's is {self._generation}"
-            )
+        self._check_generation(update.generation)
         return update, hashlib.sha256(body).hexdigest()
 
     def beacon(self, topic: str, raw: bytes) -> Beacon:
@@ -119,34 +128,58 @@ class Trust:
 
         Raises: RejectedUpdate.
         """
-        body, key = unseal(raw, BEACON, self._keys)
+        body, key = self._unseal(raw, BEACON)
         beacon = parse_beacon(body)
         if beacon.key_id != key_id(bytes(key)):
             raise RejectedUpdate("wrong-key", 5, "it names another key than the one that signed it")
         if (self._topics.beacon_shard(beacon.shard) if beacon.shard else self._topics.beacon) != topic:
             raise RejectedUpdate("wrong-service", 6, f"it is no beacon for {topic}")
-        if beacon.generation != self._generation:
-            raise RejectedUpdate("rollback", 8, f"generation {beacon.generation}")
+        self._check_generation(beacon.generation)
         return beacon
 
-    def recall(self, topic: str, raw: bytes) -> tuple[Accepted, bool]:
-        """Read a message that was accepted before; also tell whether it would be refused if it came now.
+    def recall(self, topic: str, raw: bytes) -> tuple[Accepted, str | None]:
+        """Read a message that was accepted before; also flag what would be refused if it came now.
 
-        Signature, key and generation judge arriving messages: a key that was retired since, or another
-        trust anchor, takes away nothing that runs.
+        Signature, key and generation judge arriving messages: a key that was retired or revoked since, or
+        another trust anchor, takes away nothing that runs.
 
         Raises: RejectedUpdate when it is no config of this topic at all.
         """
         body, _ = cut_tail(raw, crypto_sign_BYTES)
         update, config = parse_update(body)
         self._check_content(topic, update, config)
+        flag = None
         try:
             self.verify(topic, raw)
-            stale = False
         except RejectedUpdate:
-            stale = True
+            flag = REVOKED if update.key_id in self.keyring.revoked else RETIRED
         floor = Floor(update.generation, update.sequence, hashlib.sha256(body).hexdigest())
-        return Accepted(update, raw, floor, again=True), stale
+        return Accepted(update, raw, floor, again=True), flag
+
+    def _unseal(self, raw: bytes, body_type: str) -> tuple[bytes, VerifyKey]:
+        try:
+            return unseal(raw, body_type, self.keyring.config_keys)
+        except RejectedUpdate as rejection:
+            if rejection.reason == "bad-signature":
+                self._name_past_key(raw, body_type)
+            raise
+
+    def _name_past_key(self, raw: bytes, body_type: str) -> None:
+        """Raise the refusal that names a key believed once; return when none of them signed either."""
+        try:
+            _, key = unseal(raw, body_type, self.past)
+        except RejectedUpdate:
+            return
+        name = key_id(bytes(key))
+        if name in self.keyring.revoked:
+            raise RejectedUpdate("revoked-key", 5, f"key {name} was revoked")
+        raise RejectedUpdate("wrong-key", 5, f"key {name} was retired")
+
+    def _check_generation(self, generation: int) -> None:
+        held = self.keyring.generation
+        if generation != held:
+            reason = "keyring-behind" if generation > held else "rollback"
+            raise RejectedUpdate(reason, 8, f"generation {generation}, the keyring's is {held}")
 
     def _check_content(self, topic: str, update: ConfigUpdate, config: bytes | None) -> None:
         if update.service not in self._services or self._topics.service_of(topic) != update.service:

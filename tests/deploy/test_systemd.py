@@ -47,8 +47,12 @@ def test_each_key_comes_as_a_credential_under_the_name_that_the_daemon_looks_for
     from config_daemon.store import keyfiles
 
     loaded = dict(value.split(":", 1) for name, value in settings() if name == "LoadCredential")
-    old = keyfiles._CREDENTIALS[keyfiles.OLD_MASTER_KEY]  # there only while a key is being replaced
-    assert set(loaded) == set(keyfiles._CREDENTIALS.values()) - {old}
+    rotating = {
+        "signing-key-next",
+        "master-key-old",
+        "lkg-hmac-key-old",
+    }  # there while a key is being replaced
+    assert set(loaded) == set(keyfiles._CREDENTIALS.values()) - rotating
     assert all(path == f"/etc/config-daemon/{name}" for name, path in loaded.items())
 
 

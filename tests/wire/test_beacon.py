@@ -26,6 +26,7 @@ from config_daemon.wire.sealing import canonical, unseal
 from config_daemon.wire.topics import Topics
 from config_daemon.wire.values import MAX_INTEGER
 from config_daemon.worker.trust import Belief, Trust
+from tests.keyrings import ring_of
 from tools.beacon_vectors import (
     BEACON_TOPIC,
     CAMERA,
@@ -44,7 +45,7 @@ from tools.wire_messages import HEALTH as HEALTH_MEMBERS
 from tools.wire_messages import HEALTH_TOPIC, IDS, KEYS, TOPIC, sealed, update
 
 KEY = KEYS["alpha"].verify_key
-TRUST = Trust([KEY], ["stt-worker"], Topics())
+TRUST = Trust(ring_of(KEY), ["stt-worker"], Topics())
 NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,63}", fullmatch=True)
 DIGESTS = st.binary(min_size=32, max_size=32).map(bytes.hex)
 PAIRS = st.builds(Numbered, st.integers(0, MAX_INTEGER), DIGESTS)
@@ -264,7 +265,7 @@ def test_the_members_of_one_type_never_make_another() -> None:
 
 
 def test_a_beacon_names_the_key_that_signed_it() -> None:
-    both = Trust([KEY, KEYS["beta"].verify_key], ["stt-worker"], Topics())
+    both = Trust(ring_of(KEY, KEYS["beta"].verify_key), ["stt-worker"], Topics())
     assert refusal(BEACON_TOPIC, lit(by="beta"), both) == (5, "wrong-key")
     assert refusal(BEACON_TOPIC, lit(by="gamma"), both) == (3, "bad-signature")
     assert both.beacon(BEACON_TOPIC, lit(beacon(key_id=IDS["beta"]), by="beta")).key_id == IDS["beta"]
@@ -272,7 +273,7 @@ def test_a_beacon_names_the_key_that_signed_it() -> None:
 
 @pytest.mark.parametrize(("held", "shown"), [(1, 2), (2, 1)])
 def test_a_beacon_of_another_generation_is_refused(held: int, shown: int) -> None:
-    trust = Trust([KEY], ["stt-worker"], Topics(), held)
+    trust = Trust(ring_of(KEY, generation=held), ["stt-worker"], Topics())
     assert refusal(BEACON_TOPIC, lit(beacon(generation=shown)), trust)[0] == 8
     assert trust.beacon(BEACON_TOPIC, lit(beacon(generation=held))).generation == held
 

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from config_daemon import failpoints
+from config_daemon.wire.keyring import of_key
 from config_daemon.wire.keys import public_key_from_text
 from config_daemon.wire.topics import Topics
-from config_daemon.worker.follow import Follower, Report
+from config_daemon.worker.follow import Follower
 from config_daemon.worker.keep import Keep
 from config_daemon.worker.lookout import Lookout
+from config_daemon.worker.report import Report
 from config_daemon.worker.trust import Trust
 
 SERVICE = "stt-worker"
@@ -30,7 +32,7 @@ def main(folder: str, public_key: str) -> None:
     """Follow one service until stdin ends."""
     failpoints.arm(os.environ.get("CONFIG_DAEMON_FAILPOINT", ""))
     topics = Topics()
-    trust = Trust([public_key_from_text(public_key)], [SERVICE], topics)
+    trust = Trust(of_key(public_key_from_text(public_key)), [SERVICE], topics)
     lookout = Lookout(trust, [SERVICE], topics, "program", lambda topic, raw: None)
     follower = Follower(
         trust, Keep(Path(folder), trust.anchor), [SERVICE], topics, apply, report, lookout, first_use="run"

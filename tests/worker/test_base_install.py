@@ -38,6 +38,7 @@ for module in pkgutil.iter_modules(config_daemon.worker.__path__, "config_daemon
     importlib.import_module(module.name)
 
 from config_daemon.wire.address import BrokerAddress
+from config_daemon.wire.keyring import of_key
 from config_daemon.wire.keys import public_key_from_text
 from config_daemon.wire.topics import Topics
 from config_daemon.worker.client import Link, Subscriber
@@ -47,7 +48,7 @@ from config_daemon.worker.lookout import Lookout
 from config_daemon.worker.trust import Trust
 
 topics = Topics()
-trust = Trust([public_key_from_text(sys.argv[2])], ["stt-worker"], topics)
+trust = Trust(of_key(public_key_from_text(sys.argv[2])), ["stt-worker"], topics)
 applied, reports = [], []
 follower = Follower(trust, Keep(Path(sys.argv[1]), trust.anchor), ["stt-worker"], topics,
                     lambda service, values: applied.append(values), reports.append,

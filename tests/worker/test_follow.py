@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from config_daemon.worker.follow import Follower, Report
+from config_daemon.worker.follow import Follower
 from config_daemon.worker.keep import Keep
+from config_daemon.worker.report import Report
 from config_daemon.worker.trust import Trust
+from tests.keyrings import ring_of
 from tests.worker.edge import PROBLEM, Edge
 from tests.worker.updates import KEY, SERVICE, TOPIC, TOPICS, tombstone, update, with_secrets
 
@@ -172,7 +174,7 @@ def test_a_failing_recreation_leaves_the_next_life_without_config(edge: Edge) ->
 
 
 def test_services_do_not_touch_each_other(edge: Edge) -> None:
-    trust = Trust([KEY.verify_key], [SERVICE, "global"], TOPICS)
+    trust = Trust(ring_of(KEY.verify_key), [SERVICE, "global"], TOPICS)
     applied: list[tuple[str, Any]] = []
     keep = Keep(edge.folder, trust.anchor)
     both = Follower(

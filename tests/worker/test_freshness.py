@@ -59,7 +59,7 @@ class Watch:
 
     def retake(self, one: Beacon, held: int = 0) -> bool:
         """Take a beacon that was sealed at any time."""
-        return self.freshness.take(one, held, self.now, self.ms)
+        return self.freshness.take(one, (1, held), self.now, self.ms)
 
     @property
     def stale(self) -> bool:

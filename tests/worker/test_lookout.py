@@ -117,7 +117,6 @@ def test_a_first_message_of_yesterday_does_not_run_on_yesterdays_beacons(waiting
     "forged",
     [
         beacon(100, listed(update(5), 5), key=OTHER_KEY),
-        beacon(100, listed(update(5), 5), generation=2),
         beacon(100, listed(update(5), 5), key_id="0" * 32),
         seal(beacon_body(Beacon.model_validate_json(beacon(100, {})[:-104] + b"}")), "config-update", KEY),
         sealed_body(canonical({"version": 1}), body_type=BEACON),
@@ -127,6 +126,14 @@ def test_a_first_message_of_yesterday_does_not_run_on_yesterdays_beacons(waiting
 def test_what_is_no_beacon_of_ours_confirms_nothing_and_ends_nobody(waiting: Edge, forged: bytes) -> None:
     waiting.receive(update(5))
     assert waiting.follower.receive(TOPICS.beacon, forged)
+    assert waiting.attempts == []
+
+
+def test_a_beacon_of_a_later_generation_confirms_nothing_and_comes_again_with_its_keyring(
+    waiting: Edge,
+) -> None:
+    waiting.receive(update(5))
+    assert not waiting.follower.receive(TOPICS.beacon, beacon(100, listed(update(5), 5), generation=2))
     assert waiting.attempts == []
 
 
@@ -448,4 +455,5 @@ def test_whose_shard_is_kept_back_is_frozen(served: Edge) -> None:
 
 
 def test_it_follows_the_shards_of_its_services_and_no_other(edge: Edge) -> None:
-    assert edge.lookout.filters == [TOPICS.beacon, TOPICS.beacon_shard(SHARD)]
+    assert edge.lookout.filters[2:] == [TOPICS.beacon, TOPICS.beacon_shard(SHARD)]
+    assert edge.lookout.filters[:2] == [TOPICS.every_keyring_number, TOPICS.keyring]

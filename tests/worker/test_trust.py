@@ -17,6 +17,7 @@ from config_daemon.wire.tail import MAX_MESSAGE_BYTES
 from config_daemon.wire.topics import Topics
 from config_daemon.worker import trust as trust_module
 from config_daemon.worker.trust import Belief, Floor, Trust
+from tests.keyrings import ring_of
 from tests.worker.edge import Edge
 from tests.worker.updates import (
     ABSENT,
@@ -36,7 +37,9 @@ OTHER_ID = key_id(bytes(OTHER_KEY.verify_key))
 
 
 def trusting(*keys: SigningKey, generation: int = 1) -> Trust:
-    return Trust([key.verify_key for key in keys or (KEY,)], [SERVICE], TOPICS, generation)
+    return Trust(
+        ring_of(*(key.verify_key for key in keys or (KEY,)), generation=generation), [SERVICE], TOPICS
+    )
 
 
 def refusal(raw: bytes, topic: str = TOPIC, belief: Belief | None = None) -> tuple[int, str]:
@@ -154,7 +157,7 @@ def test_a_service_that_is_not_followed_is_refused_on_its_own_topic(edge: Edge) 
 
 
 def test_a_reserved_name_is_no_service() -> None:
-    everything = Trust([KEY.verify_key], ["keyring"], Topics())
+    everything = Trust(ring_of(KEY.verify_key), ["keyring"], Topics())
     with pytest.raises(RejectedUpdate) as refused:
         everything.judge("system/config/keyring", update(service="keyring"), Belief())
     assert refused.value.step == 6
@@ -227,7 +230,7 @@ def test_each_of_four_keys_verifies_and_names_itself() -> None:
 def test_no_key_and_five_keys_are_no_trust_anchor(count: int) -> None:
     keys = [SigningKey(bytes([number]) * 32).verify_key for number in range(1, 6)][:count]
     with pytest.raises(KeyUnavailable):
-        Trust(keys, [SERVICE], TOPICS)
+        Trust(ring_of(*keys), [SERVICE], TOPICS)
 
 
 def test_a_raised_generation_refuses_what_the_revoked_key_signed() -> None:

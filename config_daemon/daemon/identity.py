@@ -1,0 +1,322 @@
+"""Which keyring is in force and which key signs: followed on disk, and changed while the daemon runs.
+
+Laws: marks.json says so before anything is signed with another key or for another generation; a key that
+the keyring does not list signs nothing; a keyring takes over only when a root of the one in force signed it.
+
+Source: docs/protocol.md "Keys and keyrings".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import NamedTuple
+
+from config_daemon import failpoints
+from config_daemon.core.health import Findings
+from config_daemon.core.keyring import grace_ends_ms, meet, merging, signing_key, walk
+from config_daemon.errors import ConfigDaemonError, KeyUnavailable, RejectedUpdate, UsageError
+from config_daemon.logs import Logger
+from config_daemon.store.dotenv import EnvFile
+from config_daemon.store.keyfiles import KeyFiles, Signer
+from config_daemon.store.keyrings import KeyringFiles
+from config_daemon.store.marks import Numbers
+from config_daemon.wire.keyring import Keyring, kept_keyring, of_key, seal_keyring
+
+LOOK_SECONDS = 1.0
+KEYRING_FILE = "keyring.json"
+
+
+class Held(NamedTuple):
+    """What a daemon starts with: its keyring, and what marks.json names where that is not to be had."""
+
+    keyring: Keyring
+    missing: tuple[int, str] | None
+
+
+class Keys(NamedTuple):
+    """The private keys that are to be had: what signs, and id and bytes of the HMAC key."""
+
+    signers: tuple[Signer, ...]
+    hmac_id: str
+    hmac_key: bytes
+
+    @classmethod
+    def of(cls, files: KeyFiles) -> Keys:
+        """Read them. Raises: KeyUnavailable."""
+        return cls(files.signers(), *files.hmac_key())
+
+
+class Identity:
+    """The keyring in force, the key that signs, the HMAC key; `signer` is None while none may sign."""
+
+    def __init__(
+        self,
+        held: Held,
+        keys: Keys,
+        numbers: Numbers,
+        rings: KeyringFiles,
+        findings: Findings,
+        find_keys: Callable[[EnvFile | None], KeyFiles],
+        is_backed_up: Callable[[str], bool],
+        grace_seconds: float,
+        now_text: Callable[[], str],
+        unix_ms: Callable[[], int],
+        log: Logger,
+    ) -> None:
+        self.keyring, self._missing = held
+        self._keys, self._numbers, self._rings, self._findings = keys, numbers, rings, findings
+        self._find_keys, self._is_backed_up, self._grace_seconds = find_keys, is_backed_up, grace_seconds
+        self._now_text, self._unix_ms, self._log = now_text, unix_ms, log
+        self._env_file: EnvFile | None = None
+        self._stamp: object = None
+        self._look_at = 0.0
+        self._chosen = numbers.marks.key
+        self.signer: Signer | None = None
+        self.key_id = keys.signers[0].key_id
+        self._unmerged = rings.unmerged()
+        self._settle()
+        self._said: tuple[object, ...] = (self.signs, self.keyring.sha256, self.signer)
+
+    @property
+    def signs(self) -> tuple[int, str]:
+        """Return generation and key id of what is sealed now."""
+        return self.keyring.generation, self.key_id
+
+    @property
+    def hmac(self) -> tuple[str, bytes]:
+        """Return id and bytes of the key that seals the LKG and the marks."""
+        return self._keys.hmac_id, self._keys.hmac_key
+
+    def look(self, now: float, near: Collection[str], env_file: EnvFile | None) -> bool:
+        """Follow files and time; True when what messages carry has changed, so that all are sealed anew."""
+        if now >= self._look_at or "keyring" in near or env_file is not self._env_file:
+            self._look_at = now + LOOK_SECONDS
+            if env_file is not None and env_file is not self._env_file:
+                self._reread_keys(env_file)
+            if (stamp := self._rings.stamp()) != self._stamp:
+                self._stamp = stamp
+                self._follow_files()
+            self._settle()
+        said, self._said = self._said, (self.signs, self.keyring.sha256, self.signer)
+        return said != self._said
+
+    def again(self) -> None:
+        """Have the next look follow everything: something was shown, or asked for."""
+        self._look_at, self._stamp = 0.0, None
+
+    def learn(self, shown: Sequence[bytes]) -> list[bytes]:
+        """Take over keyrings from the broker or a worker; return those that are not ours and lead nowhere.
+
+        What neither follows ours nor is covered by it is merged, where our own key is a root of both.
+        """
+        for found in filter(None, map(_kept, shown if self._missing else ())):
+            if (found.number, found.sha256) == self._missing:
+                self._take([found])
+        self._take(walk(self.keyring, shown))
+        others = []
+        for raw in shown:
+            meaning = meet(self.keyring, raw).meaning
+            if meaning == "merge":
+                self._merge(raw)
+            elif meaning in ("older", "foreign"):
+                others.append(raw)
+        return others
+
+    def activate(self, wanted: str | None) -> str:
+        """Sign with the next key from now on; return its id.
+
+        Raises: UsageError when there is none that may sign, KeyUnavailable when it cannot be read.
+        """
+        self._keys = Keys.of(self._find_keys(self._env_file))
+        staged = self._staged()
+        if staged is None or wanted not in (None, staged.key_id):
+            raise UsageError(
+                f"there is no key {wanted or ''} that waits to be activated".replace("  ", " "),
+                suggestion="Run `config-daemon keys rotate` first; `config-daemon keys list` shows the keys.",
+            )
+        self._chosen = staged.key_id
+        self._settle()
+        if self.signer is not staged:
+            raise UsageError(
+                "the new key cannot be written down as the one that signs",
+                suggestion="Free space in the data folder, then ask again.",
+            )
+        self.again()
+        return staged.key_id
+
+    def _staged(self) -> Signer | None:
+        """Return the key that a rotation brought and that does not sign yet."""
+        others = [
+            one
+            for one in self._keys.signers[1:]
+            if one.key_id in self.keyring.config_ids and self.signer is not one
+        ]
+        return others[0] if others else None
+
+    def _reread_keys(self, env_file: EnvFile | None) -> None:
+        self._env_file = env_file
+        try:
+            keys = Keys.of(self._find_keys(env_file))
+        except KeyUnavailable as error:
+            self._findings.open("keys-unusable", ".env", error.message, self._now_text())
+            return
+        self._findings.close("keys-unusable")
+        if keys.hmac_key != self._keys.hmac_key:
+            try:
+                self._numbers.rekey(keys.hmac_key)
+            except OSError:
+                self._env_file = None  # and again at the next look
+                return
+            failpoints.reached("after_rekey")
+            self._log.info("hmac_key_changed", key_id=keys.hmac_id)
+        self._keys = keys
+
+    def _follow_files(self) -> None:
+        self._take(walk(self.keyring, self._rings.stored()), stored=True)
+        try:
+            newest = self._rings.newest()
+        except KeyUnavailable as error:
+            self._findings.open("keyring-refused", KEYRING_FILE, error.message, self._now_text())
+            return
+        if newest in (None, self.keyring.raw):
+            self._findings.close("keyring-refused")
+        else:
+            detail = f"keyring {self.keyring.number} stays in force"
+            self._findings.open("keyring-refused", KEYRING_FILE, detail, self._now_text())
+
+    def _take(self, path: Sequence[Keyring], *, stored: bool = False) -> None:
+        """Put keyrings in force, one after the other; what the disk does not take is taken at a later look."""
+        for keyring in path:
+            try:
+                if not stored:
+                    self._rings.put(keyring)
+                self._enter(keyring, self.key_id)
+            except OSError as error:
+                self._findings.open("keyring-refused", KEYRING_FILE, str(error.strerror), self._now_text())
+                self.again()
+                return
+            self.keyring, self._missing = keyring, None
+            self._log.info("keyring_entered", number=keyring.number, generation=keyring.generation)
+        if path:
+            self.again()
+
+    def _enter(self, keyring: Keyring, key_id: str) -> None:
+        """Have marks.json say what is in force. Raises: OSError."""
+        failpoints.reached("before_enter")
+        place = keyring.number, keyring.sha256
+        if self._numbers.marks.key is None and not keyring.number:
+            self._numbers.note_key(place, key_id)  # a new store: not worth a write of its own
+            return
+        self._numbers.enter(keyring.generation, place, key_id, self._unix_ms())
+        failpoints.reached("after_enter")
+
+    def _settle(self) -> None:
+        """Choose the key that signs, and tell what stands in the way."""
+        self._choose_staged()
+        available = [one.key_id for one in self._keys.signers]
+        wanted = signing_key(self.keyring, available, self._chosen)
+        signer = next((one for one in self._keys.signers if one.key_id == wanted), None)
+        if wanted is not None and wanted != self._numbers.marks.key and not self._missing:
+            try:
+                self._enter(self.keyring, wanted)
+            except OSError:
+                return  # told as a disk that is full
+            self._log.info("key_activated", key_id=wanted)
+        if signer is not None:
+            self.key_id = signer.key_id
+        self.signer = signer
+        self._tell()
+
+    def _choose_staged(self) -> None:
+        """Choose the next key once its time has come and a backup of it was made."""
+        staged = self._staged()
+        if staged is None or self._chosen == staged.key_id:
+            self._findings.close("activation-waits")
+        elif self._unix_ms() >= grace_ends_ms(self.keyring, self._grace_seconds):
+            if self._is_backed_up(staged.key_id):
+                self._chosen = staged.key_id
+                self._findings.close("activation-waits")
+            else:
+                detail = f"key {staged.key_id} is to sign, and is in no backup"
+                self._findings.open("activation-waits", KEYRING_FILE, detail, self._now_text())
+
+    def _merge(self, raw: bytes) -> None:
+        shown = meet(self.keyring, raw).keyring
+        assert shown is not None
+        signer, at = self.signer, self._now_text()
+        try:
+            if signer is None or signer.key_id not in self.keyring.root_ids & shown.root_ids:
+                raise UsageError("the key that signs here is no root of both", suggestion="")
+            body = merging(self.keyring, shown, at)
+            if signer.key_id not in {one.key_id for one in body.keys}:
+                raise UsageError("the key that signs here was revoked", suggestion="")
+        except ConfigDaemonError as error:
+            self._keep_unmerged(raw, f"keyring {shown.number} beside ours: {error.message}")
+            return
+        self._take(walk(self.keyring, [seal_keyring(body, signer.key)]))
+
+    def _keep_unmerged(self, raw: bytes, detail: str) -> None:
+        self._findings.open("keyring-unmerged", KEYRING_FILE, detail, self._now_text())
+        if raw != self._unmerged:
+            self._unmerged = raw
+            try:
+                self._rings.set_unmerged(raw)
+            except OSError as error:
+                self._log.warning("keyring_unwritable", error=str(error.strerror))
+
+    def _tell(self) -> None:
+        """Open and close the holds that follow from what is in force."""
+        now = self._now_text()
+        if self._missing:
+            detail = f"marks.json names keyring {self._missing[0]}, which is nowhere"
+            self._findings.open("keyring-missing", KEYRING_FILE, detail, now)
+        else:
+            self._findings.close("keyring-missing")
+        if self.signer is None:
+            detail = f"keyring {self.keyring.number} lists none of the keys that are here"
+            self._findings.open("key-unlisted", KEYRING_FILE, detail, now)
+        else:
+            self._findings.close("key-unlisted")
+        if self._unmerged is not None and meet(self.keyring, self._unmerged).meaning == "merge":
+            detail = f"keyring {self.keyring.number} and another one know nothing of each other"
+            self._findings.open("keyring-unmerged", KEYRING_FILE, detail, now)
+        elif self._unmerged is not None:
+            self._unmerged = None
+            self._findings.close("keyring-unmerged")
+            try:
+                self._rings.set_unmerged(None)
+            except OSError as error:
+                self._log.warning("keyring_unwritable", error=str(error.strerror))
+
+
+def resume(known: tuple[int, str] | None, own: Keyring, rings: KeyringFiles) -> Held:
+    """Return the keyring to start with: the one that marks.json names, or what leads on from there.
+
+    `own` is number 0 of the signing key. Without marks the newest one in the folder counts.
+
+    Raises: KeyUnavailable when that one is none.
+    """
+    stored = rings.stored()
+    if known is None:
+        start: Keyring | None = rings.installed() or own
+    else:
+        start = next((one for one in _starts(own, stored) if (one.number, one.sha256) == known), None)
+    if start is None:
+        return Held(own, known)
+    path = walk(start, stored)
+    return Held(path[-1] if path else start, None)
+
+
+def _kept(raw: bytes) -> Keyring | None:
+    try:
+        return kept_keyring(raw)
+    except RejectedUpdate:
+        return None
+
+
+def _starts(own: Keyring, stored: Sequence[bytes]) -> Iterator[Keyring]:
+    """Yield every keyring that marks.json may name by its digest: stored ones, and number 0 of what they list."""
+    yield own
+    for found in filter(None, map(_kept, stored)):
+        yield found
+        yield from (of_key(one.key) for one in found.keys)

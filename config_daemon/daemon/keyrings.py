@@ -1,0 +1,146 @@
+"""The keyring's topics: publish what is in force, put right what others write, learn what others know.
+
+Laws: the keyring goes before anything that its keys sign; every keyring that changed a root stays for those
+who slept; what a broker or a worker shows is judged by signature alone; putting right backs off.
+
+Source: docs/protocol.md "Keys and keyrings".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from config_daemon.core.health import Findings
+from config_daemon.core.keyring import root_changes
+from config_daemon.daemon.broker import Broker
+from config_daemon.daemon.events import Arrived
+from config_daemon.daemon.identity import Identity
+from config_daemon.errors import RejectedUpdate
+from config_daemon.store.keyrings import KeyringFiles
+from config_daemon.wire.keyring import KEYRING, Keyring, kept_keyring
+from config_daemon.wire.topics import Topics
+
+AGAIN_SECONDS = 3600.0
+BACKOFF_FIRST_SECONDS, BACKOFF_LAST_SECONDS, QUIET_SECONDS = 1.0, 60.0, 600.0
+SHOWN_AT_ONCE, SHOWN_BYTES = 64, 1 << 20  # of what anybody may send, between two looks; evidence comes again
+NEVER = float("-inf")
+
+
+class Keyrings:
+    """Publishes on the keyring's topics; `settled` once the broker answered for all of them."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        broker: Broker,
+        rings: KeyringFiles,
+        topics: Topics,
+        findings: Findings,
+        now_text: Callable[[], str],
+    ) -> None:
+        self._identity, self._broker, self._rings, self._topics = identity, broker, rings, topics
+        self._findings, self._now_text = findings, now_text
+        self._wanted: dict[str, Keyring] = {}
+        self._sent: set[str] = set()
+        self._answered: set[str] = set()
+        self._sent_at = self._foreign_at = NEVER
+        self._not_before: dict[str, tuple[float, float]] = {}
+        self._shown: dict[tuple[str, bytes], None] = {}
+        self.renew()
+
+    @property
+    def settled(self) -> bool:
+        """Tell whether whoever gets a message of ours can have the keyring that it needs."""
+        return self._answered >= self._wanted.keys()
+
+    def connected(self) -> None:
+        """Begin anew on a fresh connection, and have everything shown that is retained."""
+        self._sent.clear()
+        self._answered.clear()
+        self._not_before.clear()
+        every = [self._topics.keyring, self._topics.every_keyring_number]
+        self._broker.subscribe(every, foreign_only=True, retained=True)
+
+    def renew(self) -> None:
+        """Note that another keyring may be in force."""
+        newest = self._identity.keyring
+        wanted = {self._topics.keyring_number(one.number): one for one in self._chain(newest)}
+        if newest.number:
+            wanted[self._topics.keyring] = newest
+        for topic in [name for name, one in wanted.items() if self._wanted.get(name) != one]:
+            self._sent.discard(topic)
+            self._answered.discard(topic)
+        self._wanted = wanted
+
+    def arrived(self, event: Arrived) -> bool:
+        """Take what somebody else put on a keyring's topic, or a worker's evidence; False for anything else."""
+        is_evidence = self._topics.is_keyring_evidence(event.topic)
+        if not is_evidence and not self._topics.is_keyring(event.topic):
+            return False
+        size = sum(len(raw) for _, raw in self._shown) + len(event.payload)
+        if not (is_evidence and event.retained) and len(self._shown) < SHOWN_AT_ONCE and size <= SHOWN_BYTES:
+            self._shown[event.topic, event.payload] = None
+        elif not is_evidence:
+            self._sent.discard(event.topic)  # whatever it was, ours goes over it
+        return True
+
+    def answered(self, topic: str, now: float, *, accepted: bool) -> None:
+        """Note the broker's answer; what it refuses is tried again later and stops nothing else."""
+        if topic in self._wanted:
+            self._answered.add(topic)
+            if not accepted:
+                self._send_again(topic, now, BACKOFF_LAST_SECONDS)
+
+    def judge(self, now: float) -> None:
+        """Judge what was shown; call it before configs are judged, which may need a newer keyring."""
+        if self._findings_are_old(now):
+            self._findings.close("foreign-write", KEYRING)
+        if not self._shown:
+            return
+        shown, self._shown = self._shown, {}
+        lost = set(self._identity.learn([raw for _, raw in shown if raw]))
+        for topic, raw in shown:
+            ours = self._wanted.get(topic)
+            if self._topics.is_keyring(topic) and (not raw or raw in lost) and not (ours and ours.raw == raw):
+                self._put_right(topic, now)
+
+    def step(self, now: float, may_publish: bool) -> None:
+        """Publish what is due, while anything but health may be published."""
+        if not may_publish:
+            return
+        if now - self._sent_at > AGAIN_SECONDS:
+            self._sent.clear()
+        for topic, keyring in self._wanted.items():
+            allowed = now >= self._not_before.get(topic, (NEVER, 0.0))[0]
+            if topic not in self._sent and allowed and self._broker.room(topic, now):
+                self._broker.send(topic, keyring.raw, keyring.number, now)
+                self._sent.add(topic)
+                self._sent_at = now
+
+    def _chain(self, newest: Keyring) -> list[Keyring]:
+        found: dict[int, Keyring] = {}
+        for raw in self._rings.stored():
+            try:
+                kept = kept_keyring(raw)
+            except RejectedUpdate:
+                continue
+            if 0 < kept.number < newest.number:
+                found[kept.number] = kept
+        path = [found[number] for number in sorted(found)]
+        return root_changes([*path, newest] if newest.number else path)
+
+    def _put_right(self, topic: str, now: float) -> None:
+        if topic in self._answered or topic not in self._wanted:  # else: ours is on its way
+            self._foreign_at = now
+            detail = "somebody else wrote the keyring's topic"
+            self._findings.open("foreign-write", KEYRING, detail, self._now_text())
+        until, seconds = self._not_before.get(topic, (NEVER, 0.0))
+        longer = min(2 * seconds, BACKOFF_LAST_SECONDS) if now - until < BACKOFF_LAST_SECONDS else 0.0
+        self._send_again(topic, now, longer or (BACKOFF_FIRST_SECONDS if seconds else 0.0))
+
+    def _send_again(self, topic: str, now: float, seconds: float) -> None:
+        self._sent.discard(topic)
+        self._not_before[topic] = (now + seconds, max(seconds, BACKOFF_FIRST_SECONDS / 2))
+
+    def _findings_are_old(self, now: float) -> bool:
+        return self._foreign_at != NEVER and now - self._foreign_at > QUIET_SECONDS
