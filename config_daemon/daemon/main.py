@@ -117,7 +117,7 @@ def _build(
     find_keys: Callable[[EnvFile | None], KeyFiles],
 ) -> tuple[Daemon, Findings, Identity]:
     settings, files = ground.settings, ground.files
-    keys, hmac_keys = Keys.of(ground.keys), _hmac_keys(ground.keys)
+    keys, hmac_keys = Keys.of(ground.keys), ground.keys.hmac_keys()
     findings, plan, topics = Findings(), Plan(), Topics(settings.topic_prefix)
     known = marks.load(files.marks, hmac_keys)
     _refuse_empty_folder(files, known)
@@ -127,6 +127,8 @@ def _build(
     rings = KeyringFiles(files)
     held = resume(known.keyring if known else None, of_key(keys.signers[0].verify_key), rings)
     numbers = _numbers(files, keys.hmac_key, known, cached, held.keyring.generation)
+    if len(hmac_keys) > 1:
+        numbers.reserve()  # what the old key sealed is sealed anew, so that it can be retired
     identity = Identity(
         held, keys, numbers, rings, findings, find_keys, partial(keyrecord.is_backed_up, files),
         settings.key_grace_seconds, lambda: timestamp(_unix_ms()), _unix_ms, log,
@@ -161,6 +163,8 @@ def _build(
         surroundings.tell()
 
     keeper = CacheKeeper(files.cache, lambda: identity.hmac[1], plan, inbox.put, valid=cached is not None)
+    if len(hmac_keys) > 1:
+        keeper.touch()
     reporter = Reporter(
         sealer, broker, findings, board, ground, log, plan, sight, keeper,
         env_services=lambda: surroundings.overrides.keys() | surroundings.orphaned, event=event, tell_all=tell_all,
@@ -178,7 +182,11 @@ def _build(
         files, ground.keys.row_sealer(), sealer, sight, mirror, keeper, auditor,
         reread_all=lambda: sight.reread(plan.services),
     )  # fmt: skip
-    requests = Requests(files.requests, board, {"adopt": recovery.adopt}, sealer.now, time.time)
+    carry = {
+        "adopt": recovery.adopt,
+        "activate-key": lambda request: {"key_id": identity.activate(request.arguments.get("key_id"))},
+    }
+    requests = Requests(files.requests, board, carry, sealer.now, time.time)
     board.reset()
     board.daemon(health=None)
     tell_all()
@@ -217,11 +225,6 @@ def _numbers(
     highest = head.sequence if head and head.generation == generation else 0
     start = known or marks.Marks(generation, 0, head.config_epoch if head else "", feed=None)
     return marks.Numbers(files.marks, hmac_key, start, last=max(start.reserved, highest, _unix_ms()))
-
-
-def _hmac_keys(keys: KeyFiles) -> tuple[bytes, ...]:
-    old = keys.old_hmac_key()
-    return (keys.hmac_key()[1], old) if old else (keys.hmac_key()[1],)
 
 
 def _introduce(board: StatusBoard, ground: Ground, identity: Identity, started_at: str) -> None:

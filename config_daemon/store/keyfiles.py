@@ -181,12 +181,13 @@ class KeyFiles:
         """
         return self.symmetric(LKG_HMAC)
 
-    def old_hmac_key(self) -> bytes | None:
-        """Return the key that sealed the LKG and the marks before a rotation, None without one.
+    def hmac_keys(self) -> tuple[bytes, ...]:
+        """Return the keys with which the LKG and the marks may be sealed: during a rotation the old one too.
 
         Raises: KeyUnavailable.
         """
-        return self.symmetric(OLD_LKG_HMAC)[1] if self.source(OLD_HMAC_KEY) else None
+        kinds = (LKG_HMAC, OLD_LKG_HMAC) if self.source(OLD_HMAC_KEY) else (LKG_HMAC,)
+        return tuple(self.symmetric(kind)[1] for kind in kinds)
 
     def symmetric(self, kind: Symmetric) -> tuple[str, bytes]:
         """Return id and bytes of a symmetric key.
