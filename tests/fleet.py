@@ -20,6 +20,7 @@ from config_daemon.wire.tail import TAIL_BYTES
 from config_daemon.wire.topics import Topics
 from tests.fakes import FakeClock, FakeServer
 from tests.fleet_host import Host, Process
+from tests.fleet_keys import KeyHolder
 from tests.fleet_laws import KEY, STT, TTS, Laws
 from tests.fleet_operator import Operator
 from tests.fleet_worker import FakeWorker
@@ -38,7 +39,7 @@ class Fleet(Operator):
         self.folder, self.clock, self.server, self.laws = folder, FakeClock(), FakeServer(), Laws()
         self.topics = Topics()
         super().__init__(Host(folder / "data", self.server, self.clock, self.laws.sent), self.laws)
-        self._key = self.host.ground.keys.public_key()
+        self.holder = KeyHolder(self.host)
         self.workers: dict[str, FakeWorker] = {}
         for service in (TTS, STT):
             self.add_worker(f"{service}-1", service)
@@ -138,9 +139,17 @@ class Fleet(Operator):
             other.tick(0.0)
 
     def adopt(self) -> None:
-        """Run `adopt --db`: leave the request, and let the daemon answer it."""
+        """Run `adopt --db`."""
+        self.ask("adopt", what="db")
+
+    def activate(self) -> None:
+        """Run `keys rotate --activate`."""
+        self.ask("activate-key")
+
+    def ask(self, kind: str, **arguments: str) -> None:
+        """Leave a request, and let the daemon answer it."""
         request = self.host.files.requests / f"{uuid.uuid4()}.json"
-        content = {"kind": "adopt", "by": "operator", "arguments": {"what": "db"}}
+        content = {"kind": kind, "by": "operator", "arguments": arguments}
         beside = request.with_name(f".{request.name}")
         beside.write_text(json.dumps(content))
         beside.replace(request)
@@ -159,8 +168,10 @@ class Fleet(Operator):
         self._end_faults()
         for turn in _turns():
             self.tick(turn)
-            if self.host.held - {"disk-full"}:
+            if self.host.held & {"not-the-newest", "foreign-state"}:
                 self.adopt()
+            if "keyring-unmerged" in self.host.held:
+                self.holder.merge()
             if self.converged(evidence):
                 break
         assert self.converged(evidence), self.differences(evidence)
@@ -208,7 +219,7 @@ class Fleet(Operator):
         """Return the config that the broker retains for a service, None unless our key signed it."""
         try:
             raw = self.server.retained.get(self.topics.config(service), b"")
-            return parse_update(unseal(raw, CONFIG_UPDATE, [self._key])[0])[0]
+            return parse_update(unseal(raw, CONFIG_UPDATE, self.holder.ever)[0])[0]
         except RejectedUpdate:
             return None
 
@@ -272,7 +283,14 @@ class Fleet(Operator):
         """Install one more worker; it is not started."""
         folder = self.folder / f"state-{name}"
         worker = FakeWorker(
-            folder, name, service, self._key, self.server, self.clock, self.laws.applied, self.laws.reported
+            folder,
+            name,
+            service,
+            self.holder.first,
+            self.server,
+            self.clock,
+            self.laws.applied,
+            self.laws.reported,
         )
         self.workers[name] = worker
         return worker

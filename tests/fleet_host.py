@@ -23,7 +23,7 @@ import apsw
 from config_daemon import failpoints
 from config_daemon.cli.init import make
 from config_daemon.cli.session import Session
-from config_daemon.core.health import Findings
+from config_daemon.core.health import CONDITIONS, Findings
 from config_daemon.daemon import main
 from config_daemon.daemon.events import Dialed, Event, Stop
 from config_daemon.daemon.inbox import Inbox, Sockets
@@ -223,7 +223,14 @@ class Host:
     def held(self) -> set[str]:
         """Return the conditions that stop publishing now."""
         found = self.process.findings if self.process else ()
-        return {c.name for c in found if c.name in ("not-the-newest", "foreign-state", "disk-full")}
+        return {c.name for c in found if CONDITIONS[c.name].holds}
+
+    @property
+    def listed(self) -> frozenset[str]:
+        """Return the keys that may sign configs, as the keyring in force says."""
+        if self.process is None:
+            return frozenset()
+        return self.process.parts.identity.keyring.config_ids
 
     @contextlib.contextmanager
     def _world(self) -> Iterator[None]:

@@ -12,7 +12,9 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from config_daemon.catalog.catalog import Catalog
+from config_daemon.core.health import CONDITIONS
 from config_daemon.core.modes import mode_of
+from config_daemon.wire.keyring import KEYRING
 from config_daemon.worker.report import Report
 from tests.fleet_host import Host
 from tests.fleet_worker import FakeWorker
@@ -20,7 +22,7 @@ from tests.fleet_worker import FakeWorker
 TTS, STT = "tts-worker", "stt-worker"
 KEY = {TTS: "volume_percent", STT: "vad_silence_duration_ms"}
 ENV_SERVICE, ENV_KEY, ENV_NAME = TTS, "piper_voice", "TTS_WORKER__PIPER_VOICE"
-HOLDS = ("not-the-newest", "foreign-state", "disk-full")
+HOLDS = tuple(name for name, kind in CONDITIONS.items() if kind.holds)
 
 # The seed's "Database Health States", and what lies between two faults that follow one another: the
 # store may be found damaged when its lock ends, and be locked while a row in it is damaged.
@@ -51,7 +53,7 @@ class Laws:
     catalog: Catalog = field(default_factory=_catalog)
     committed: set[tuple[str, Stored]] = field(default_factory=set)
     voices: set[str | None] = field(default_factory=lambda: {None})
-    numbers: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    numbers: dict[tuple[str, int, int], bytes] = field(default_factory=dict)
     contents: dict[tuple[str, str, int], Any] = field(default_factory=dict)
     forgot: bool = False  # a daemon lost what it knew of its last seals
     hid: bool = False  # the broker lost, or was robbed of, what it held
@@ -69,7 +71,11 @@ class Laws:
     def sent(self, host: Host, topic: str, raw: bytes) -> None:
         """A daemon signed something and sends it, or leaves it as its will."""
         body = json.loads(raw)
-        known = self.numbers.setdefault((host.name, body["sequence"]), raw)
+        if "/trust/keyring" in topic:
+            assert not host.held, f"{topic} is published although {host.held} holds"
+            return
+        assert body["key_id"] in host.listed, f"{body['key_id']} signed {topic}, and no keyring lists it"
+        known = self.numbers.setdefault((host.name, body["generation"], body["sequence"]), raw)
         assert known == raw or self.numbers_may_repeat, (
             f"number {body['sequence']} carries two contents:\n{known!r}\n{raw!r}"
         )
@@ -91,9 +97,12 @@ class Laws:
         """A worker said what became of a message."""
         if report.state != "applied" or report.generation is None or report.sequence is None:
             return
-        number, before = (report.generation, report.sequence), self.reached.get(worker.name, (0, 0))
-        assert number >= before, f"{worker.name} went back from {before} to {number}"
-        self.reached[worker.name] = number
+        place, number = f"{worker.name} {report.service}", (report.generation, report.sequence)
+        before = self.reached.get(place, (0, 0))
+        assert number >= before, f"{place} went back from {before} to {number}"
+        self.reached[place] = number
+        if report.service == KEYRING:
+            return
         stored = [
             row
             for service, row in self.committed

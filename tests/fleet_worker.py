@@ -14,6 +14,7 @@ from nacl.signing import VerifyKey
 
 from config_daemon import failpoints
 from config_daemon.daemon.events import Arrived
+from config_daemon.errors import InvalidConfig
 from config_daemon.wire.topics import Topics
 from config_daemon.worker.follow import Follower
 from config_daemon.worker.keep import Keep
@@ -37,6 +38,8 @@ class FakeWorker:
     ) -> None:  # fmt: skip
         self.name, self.service = name, service
         self.running: Any = None
+        self.bears: Callable[[Any], bool] = lambda _values: True  # what its program can live with
+        self.clock_error_ms = 0
         self.reports: list[Report] = []
         self._folder, self._key, self._server, self._clock = folder, key, server, clock
         self._applied, self._reported = applied, reported
@@ -64,11 +67,11 @@ class FakeWorker:
         trust = self._trust()
         self._lookout = Lookout(
             trust, [self.service], Topics(), self.name, self._show,
-            clock=self._clock.monotonic, calendar=self._clock.unix_ms,
+            clock=self._clock.monotonic, calendar=lambda: max(0, self._clock.unix_ms() + self.clock_error_ms),
         )  # fmt: skip
         self._follower = Follower(
             trust, Keep(self._folder, trust.anchor), [self.service], Topics(), self._apply, self._report,
-            self._lookout,
+            self._lookout, validate={self.service: self._validate},
         )  # fmt: skip
         self._follower.start()
 
@@ -102,16 +105,19 @@ class FakeWorker:
             if not self._server.up:
                 return False
             self._link = self._server.connect(self.name)
-            self._link.subscribe([*self._lookout.filters, Topics().config(self.service)])
+            self._subscribe()
         return True
+
+    def _subscribe(self) -> None:
+        assert self._link is not None
+        self._link.subscribe([*self._lookout.filters, Topics().config(self.service)])
 
     def _receive(self, message: Arrived) -> bool:
         assert self._follower is not None
         try:
             with patch.object(failpoints, "reached", self._reached):
                 if not self._follower.receive(message.topic, message.payload):
-                    self._part()  # and have everything delivered again on the next connection
-                    return False
+                    self._subscribe()  # what is retained is delivered once per subscription
         except Died:
             self.crash()
             return False
@@ -129,6 +135,11 @@ class FakeWorker:
     def _reached(self, name: str) -> None:
         if name == self._die_at:
             raise Died(name)
+
+    def _validate(self, values: Any) -> Any:
+        if not self.bears(values):
+            raise InvalidConfig("the program cannot live with this")
+        return values
 
     def _apply(self, _service: str, values: Any) -> None:
         self._applied(self, values)

@@ -67,7 +67,9 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
 def _anchor(environ: Mapping[str, str]) -> Keyring:
     """Return what a person installed: a keyring's file, or one public key."""
     if file := environ.get("CONFIG_KEYRING_FILE"):
-        return installed_keyring(Path(file).read_bytes())
+        return installed_keyring(
+            Path(file).read_bytes().rstrip(b"\n")
+        )  # as `keys public --keyring` prints it
     return of_key(public_key_from_text(environ["CONFIG_SIGNATURE_PUBLIC_KEY"]))
 
 

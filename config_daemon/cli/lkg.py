@@ -71,7 +71,7 @@ def _verified(session: Session) -> tuple[Path, Cache]:
     from config_daemon.store.cache import load
 
     path = session.ground.files.cache
-    cached = load(path, [session.ground.keys.hmac_key()[1]])
+    cached = load(path, session.ground.keys.hmac_keys())
     if cached is None:
         raise NotFound(
             f"there is no cache at {path}", suggestion="A running daemon writes it after publishing."

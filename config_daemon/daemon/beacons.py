@@ -53,8 +53,13 @@ class Beacons:
 
     def renew(self) -> None:
         """Begin anew: on a fresh connection, where nobody knows what is retained, or under another key."""
-        self._sent_at, self._beginning = NEVER, False
+        self.hurry()
+        self._digests.clear()
         self._shards_due = dict.fromkeys(self._members)
+
+    def hurry(self) -> None:
+        """Have the next beacon go out at once."""
+        self._sent_at, self._beginning = NEVER, False
 
     def refused(self, topic: str) -> None:
         """Note that the broker did not take a message; a shard goes again before the next beacon."""
@@ -123,7 +128,7 @@ class Beacons:
         services = self._lines(self._members[shard])
         digest = list_digest(services)
         topic = self._topics.beacon_shard(shard)
-        if self._digests.get(shard) != digest or self._sent_at == NEVER:
+        if self._digests.get(shard) != digest:
             if not self._broker.room(topic, now) or not self._send(topic, now, services, shard=shard):
                 return False
             self._digests[shard] = digest

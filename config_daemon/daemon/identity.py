@@ -9,7 +9,7 @@ Source: docs/protocol.md "Keys and keyrings".
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from config_daemon import failpoints
 from config_daemon.core.health import Findings
@@ -23,6 +23,7 @@ from config_daemon.store.marks import Numbers
 from config_daemon.wire.keyring import Keyring, kept_keyring, of_key, seal_keyring
 
 LOOK_SECONDS = 1.0
+News = Literal["keyring", "signer"]
 KEYRING_FILE = "keyring.json"
 
 
@@ -75,7 +76,7 @@ class Identity:
         self.key_id = keys.signers[0].key_id
         self._unmerged = rings.unmerged()
         self._settle()
-        self._said: tuple[object, ...] = (self.signs, self.keyring.sha256, self.signer)
+        self._said: tuple[object, ...] = (self.keyring.sha256, self.signs, self.signer)
 
     @property
     def signs(self) -> tuple[int, str]:
@@ -87,8 +88,8 @@ class Identity:
         """Return id and bytes of the key that seals the LKG and the marks."""
         return self._keys.hmac_id, self._keys.hmac_key
 
-    def look(self, now: float, near: Collection[str], env_file: EnvFile | None) -> bool:
-        """Follow files and time; True when what messages carry has changed, so that all are sealed anew."""
+    def look(self, now: float, near: Collection[str], env_file: EnvFile | None) -> News | None:
+        """Follow files and time; tell what has changed."""
         if now >= self._look_at or "keyring" in near or env_file is not self._env_file:
             self._look_at = now + LOOK_SECONDS
             if env_file is not None and env_file is not self._env_file:
@@ -97,8 +98,10 @@ class Identity:
                 self._stamp = stamp
                 self._follow_files()
             self._settle()
-        said, self._said = self._said, (self.signs, self.keyring.sha256, self.signer)
-        return said != self._said
+        said, self._said = self._said, (self.keyring.sha256, self.signs, self.signer)
+        if said == self._said:
+            return None
+        return "keyring" if said[1:] == self._said[1:] else "signer"
 
     def again(self) -> None:
         """Have the next look follow everything: something was shown, or asked for."""

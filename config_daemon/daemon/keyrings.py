@@ -27,7 +27,7 @@ NEVER = float("-inf")
 
 
 class Keyrings:
-    """Publishes on the keyring's topics; `settled` once the broker answered for all of them."""
+    """Publishes on the keyring's topics whatever is due."""
 
     def __init__(
         self,
@@ -42,21 +42,14 @@ class Keyrings:
         self._findings, self._now_text = findings, now_text
         self._wanted: dict[str, Keyring] = {}
         self._sent: set[str] = set()
-        self._answered: set[str] = set()
         self._sent_at = self._foreign_at = NEVER
         self._not_before: dict[str, tuple[float, float]] = {}
         self._shown: dict[tuple[str, bytes], None] = {}
         self.renew()
 
-    @property
-    def settled(self) -> bool:
-        """Tell whether whoever gets a message of ours can have the keyring that it needs."""
-        return self._answered >= self._wanted.keys()
-
     def connected(self) -> None:
         """Begin anew on a fresh connection, and have everything shown that is retained."""
         self._sent.clear()
-        self._answered.clear()
         self._not_before.clear()
         every = [self._topics.keyring, self._topics.every_keyring_number]
         self._broker.subscribe(every, foreign_only=True, retained=True)
@@ -69,7 +62,6 @@ class Keyrings:
             wanted[self._topics.keyring] = newest
         for topic in [name for name, one in wanted.items() if self._wanted.get(name) != one]:
             self._sent.discard(topic)
-            self._answered.discard(topic)
         self._wanted = wanted
 
     def arrived(self, event: Arrived) -> bool:
@@ -84,12 +76,10 @@ class Keyrings:
             self._sent.discard(event.topic)  # whatever it was, ours goes over it
         return True
 
-    def answered(self, topic: str, now: float, *, accepted: bool) -> None:
-        """Note the broker's answer; what it refuses is tried again later and stops nothing else."""
+    def refused(self, topic: str, now: float) -> None:
+        """Note that the broker will not hold one; it is tried again later and stops nothing else."""
         if topic in self._wanted:
-            self._answered.add(topic)
-            if not accepted:
-                self._send_again(topic, now, BACKOFF_LAST_SECONDS)
+            self._send_again(topic, now, BACKOFF_LAST_SECONDS)
 
     def judge(self, now: float) -> None:
         """Judge what was shown; call it before configs are judged, which may need a newer keyring."""
@@ -105,7 +95,7 @@ class Keyrings:
                 self._put_right(topic, now)
 
     def step(self, now: float, may_publish: bool) -> None:
-        """Publish what is due, while anything but health may be published."""
+        """Publish what is due, while anything but health may be; call it before anything else is published."""
         if not may_publish:
             return
         if now - self._sent_at > AGAIN_SECONDS:
@@ -130,7 +120,7 @@ class Keyrings:
         return root_changes([*path, newest] if newest.number else path)
 
     def _put_right(self, topic: str, now: float) -> None:
-        if topic in self._answered or topic not in self._wanted:  # else: ours is on its way
+        if topic in self._sent or topic not in self._wanted:  # else: ours is on its way
             self._foreign_at = now
             detail = "somebody else wrote the keyring's topic"
             self._findings.open("foreign-write", KEYRING, detail, self._now_text())

@@ -44,7 +44,7 @@ class Daemon:
         if p.sight.settled:
             p.sight.reread(p.mirror.judge(now, p.sight.rows_known, self._confirm))
             p.mirror.step(now, lambda: p.reporter.sentinel(now))
-        p.keyrings.step(now, self._may_publish())
+        p.keyrings.step(now, self._may_send())
         p.sealer.tend(now, p.sight.place if self._may_send() else None, p.sight.known.epoch)
         self._waiting = self._send(now)
         if self._may_send():
@@ -84,7 +84,6 @@ class Daemon:
             case e.Confirmed(topic, number):
                 service = p.topics.service_of(topic)
                 if service is None:
-                    p.keyrings.answered(topic, now, accepted=True)
                     p.reporter.accepted(topic)
                 elif self._confirm(service, number):
                     p.mirror.changed(service, now)
@@ -99,8 +98,8 @@ class Daemon:
     def _look(self, now: float, near: set[str]) -> None:
         p = self._p
         p.sight.reread(p.surroundings.look(now, near))
-        if p.identity.look(now, near, p.surroundings.env_file):
-            self._dial_at = renew(p, now) or self._dial_at
+        if (news := p.identity.look(now, near, p.surroundings.env_file)) and renew(p, news):
+            self._dial_at = now
         if p.surroundings.settled:
             p.judge.overrides, p.judge.orphaned = p.surroundings.overrides, p.surroundings.orphaned
             # only what is being sent drains: reading must go on where nothing may be sent yet
@@ -108,13 +107,9 @@ class Daemon:
         if p.sight.place is not None:
             p.mirror.store_seen()
 
-    def _may_publish(self) -> bool:
+    def _may_send(self) -> bool:
         """Tell whether more than health may be published at all just now."""
         return self._p.broker.connected and self._p.mirror.ready and not self._p.findings.holding
-
-    def _may_send(self) -> bool:
-        """Tell whether configs and beacons may: whoever gets them can have the keyring that they need."""
-        return self._may_publish() and self._p.keyrings.settled
 
     def _may_keep(self) -> bool:
         """Tell whether there is time for the cache, and everything it holds is sure."""

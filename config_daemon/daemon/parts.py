@@ -65,6 +65,6 @@ class Parts:
         """Have every part know that the broker will not hold a message."""
         service = self.topics.service_of(event.topic) or event.topic
         self.beacons.refused(event.topic)
-        self.keyrings.answered(event.topic, now, accepted=False)
+        self.keyrings.refused(event.topic, now)
         self.mirror.put_off(service, now)
         self.reporter.refused(service, event.why, event.code)

@@ -1,0 +1,526 @@
+"""Keyrings in a whole fleet: rotation, revocation, restored keys, and whoever shows old ones.
+
+V7 to V14, V17, V18 and V24 are traces found by searching models of the protocol; each goes red when its
+rule is taken away.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from nacl.signing import SigningKey
+
+from config_daemon.wire import values
+from config_daemon.wire.beacon import BEACON, Beacon, beacon_body
+from config_daemon.wire.keyring import KEYRING
+from config_daemon.wire.messages import CONFIG_UPDATE, Envelope, parse_health, update_body
+from config_daemon.wire.sealing import canonical, seal
+from config_daemon.worker.health_order import HealthOrder
+from tests.fleet import Fleet
+from tests.fleet_keys import name
+from tests.fleet_laws import STT, TTS
+from tests.fleet_worker import FakeWorker
+
+TTS_WORKER, STT_WORKER = f"{TTS}-1", f"{STT}-1"
+HOUR, YEAR_MS = 3600.0, 365 * 86_400_000
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    with closing(Fleet.settled(tmp_path)) as made:
+        yield made
+
+
+def flags(worker: FakeWorker) -> set[str]:
+    return set(next(report for report in reversed(worker.reports) if report.service == worker.service).flags)
+
+
+def reasons(worker: FakeWorker) -> set[str]:
+    """Return why anything was ever refused."""
+    return {report.reason for report in worker.reports if report.reason}
+
+
+def first_key(fleet: Fleet) -> SigningKey:
+    return next(iter(fleet.holder.keys.values()))
+
+
+def rotate(fleet: Fleet) -> tuple[SigningKey, SigningKey]:
+    """Stage, activate by an operator's word, and let it settle; return the old key and the new one."""
+    old = fleet.holder.keys[fleet.process.parts.identity.key_id]
+    new = fleet.holder.stage()
+    fleet.run(3.0)
+    fleet.activate()
+    fleet.run(5.0)
+    return old, new
+
+
+def signer_of(fleet: Fleet, service: str) -> str:
+    return fleet.shown(service).key_id
+
+
+# rotation -----------------------------------------------------------------------------------------
+
+
+def test_a_rotation_under_traffic_has_nothing_refused(fleet: Fleet) -> None:
+    old = first_key(fleet)
+    new = fleet.holder.stage()
+    for value in range(11, 31):
+        fleet.commit(TTS, value)
+        fleet.run(180.0 + 1.0, turn=1.0)  # the grace window ends meanwhile
+    assert signer_of(fleet, TTS) == name(new)
+    fleet.holder.retire(old)
+    for value in range(31, 41):
+        fleet.commit(TTS, value)
+        fleet.run(1.0)
+    fleet.settle()
+    assert fleet.workers[TTS_WORKER].running["volume_percent"] == 40
+    assert signer_of(fleet, STT) == name(new)
+    assert not reasons(fleet.workers[TTS_WORKER]) | reasons(fleet.workers[STT_WORKER])
+
+
+def test_a_new_key_signs_when_the_grace_window_has_ended_and_not_before(fleet: Fleet) -> None:
+    new = fleet.holder.stage()
+    fleet.run(HOUR - 60, turn=30.0)
+    assert signer_of(fleet, TTS) != name(new)
+    fleet.run(120.0, turn=1.0)
+    assert signer_of(fleet, TTS) == name(new)
+
+
+def test_a_new_key_that_is_in_no_backup_waits_for_one(fleet: Fleet) -> None:
+    new = fleet.holder.stage(backed_up=False)
+    fleet.run(HOUR + 60, turn=30.0)
+    assert signer_of(fleet, TTS) != name(new)
+    assert "activation-waits" in fleet.conditions
+    fleet.activate()  # an operator's word is enough
+    fleet.run(5.0)
+    assert signer_of(fleet, TTS) == name(new)
+    assert "activation-waits" not in fleet.conditions
+
+
+def test_a_key_that_was_activated_goes_on_signing_after_a_crash(fleet: Fleet) -> None:
+    _, new = rotate(fleet)
+    fleet.crash_daemon()
+    fleet.start_daemon("behind")
+    fleet.commit(TTS, 11)
+    fleet.settle()
+    assert signer_of(fleet, TTS) == name(new)
+
+
+@pytest.mark.parametrize("point", ["before_enter", "after_enter"])
+@pytest.mark.parametrize("step", ["stage", "activate", "retire", "revoke"])
+def test_a_daemon_killed_while_keys_change_locks_nobody_out(fleet: Fleet, step: str, point: str) -> None:
+    old = first_key(fleet)
+    if step in ("activate", "retire"):
+        fleet.holder.stage()
+        fleet.run(3.0)
+    if step == "retire":
+        fleet.activate()
+    fleet.host.die_at(point)
+    if step == "activate":
+        fleet.activate()
+    else:
+        {"stage": fleet.holder.stage, "retire": lambda: fleet.holder.retire(old),
+         "revoke": lambda: fleet.holder.revoke(old)}[step]()  # fmt: skip
+    for _ in range(100):
+        fleet.tick()
+    assert fleet.host.process is None, f"the daemon never came to {point}"
+    fleet.laws.forgot = True
+    fleet.commit(TTS, 11)
+    fleet.start_daemon("behind")
+    fleet.settle()
+    fleet.commit(TTS, 12)
+    fleet.settle()
+
+
+def test_the_keyring_goes_before_what_its_key_signs(fleet: Fleet) -> None:
+    begin = len(fleet.server.written)
+    fleet.holder.revoke(first_key(fleet))
+    fleet.run(5.0)
+    sent = [(one.topic, json.loads(one.raw)["generation"]) for one in fleet.server.written[begin:] if one.raw]
+    assert sent.index((fleet.topics.keyring, 2)) < sent.index((fleet.topics.config(TTS), 2))
+
+
+def test_staging_a_key_costs_no_connection_and_no_seal(fleet: Fleet) -> None:
+    before, begin, links = (
+        fleet.server.retained[fleet.topics.config(TTS)],
+        len(fleet.server.written),
+        set(fleet.server.links),
+    )
+    fleet.holder.stage()
+    fleet.run(3.0)
+    assert fleet.server.retained[fleet.topics.config(TTS)] == before
+    assert set(fleet.server.links) == links
+    sent = [message.topic for message in fleet.server.written[begin:]]
+    assert sent.index(fleet.topics.keyring) < sent.index(fleet.topics.beacon) < 5
+
+
+def test_a_late_worker_with_the_first_key_walks_up_to_the_present(fleet: Fleet) -> None:
+    for _ in range(2):
+        old, _new = rotate(fleet)
+        fleet.holder.retire(old)
+        fleet.run(3.0)
+    late = fleet.add_worker("late", TTS)
+    late.start()
+    fleet.settle()
+    assert late.running == fleet.workers[TTS_WORKER].running
+
+
+def test_the_hmac_key_changes_under_traffic(fleet: Fleet) -> None:
+    from base64 import b64encode
+
+    keys = fleet.host.ground.keys
+    (old_id, old), fresh = keys.hmac_key(), b"\x33" * 32
+    fleet.holder._set(
+        LKG_HMAC_KEY_BASE64=b64encode(fresh).decode(), LKG_HMAC_KEY_ID="the-next-one",
+        LKG_HMAC_KEY_OLD_BASE64=b64encode(old).decode(), LKG_HMAC_KEY_OLD_ID=old_id,
+    )  # fmt: skip
+    fleet.host.die_at("after_rekey")
+    fleet.run(10.0)
+    assert fleet.host.process is None
+    fleet.commit(TTS, 11)
+    fleet.start_daemon()
+    fleet.settle()
+    fleet.holder._set(LKG_HMAC_KEY_OLD_BASE64=None, LKG_HMAC_KEY_OLD_ID=None)
+    fleet.run(5.0)
+    fleet.crash_daemon()
+    fleet.start_daemon()
+    fleet.settle()
+    assert not fleet.conditions & {"lkg-tampered"}
+
+
+# revocation ---------------------------------------------------------------------------------------
+
+
+def stolen(fleet: Fleet, sequence: int = values.MAX_INTEGER) -> bytes:
+    """Return what a thief of the first key signs: another value under the highest number there is."""
+    key, real = first_key(fleet), fleet.shown(TTS)
+    envelope = Envelope(TTS, real.config_epoch, real.config_version, 1, sequence, name(key), real.issued_at)
+    config = canonical({**real.config, "volume_percent": 99})
+    return seal(update_body(config, envelope), CONFIG_UPDATE, key)
+
+
+@pytest.mark.parametrize("adopted_first", [False, True])
+def test_a_fleet_recovers_from_a_thief_who_used_up_the_numbers(fleet: Fleet, adopted_first: bool) -> None:
+    thief, worker = stolen(fleet), fleet.workers[TTS_WORKER]
+    fleet.laws.committed.add(
+        (TTS, fleet.rows[TTS]._replace(value=99))
+    )  # what a thief signs is applied: he has the key
+    fleet.server.write(fleet.topics.config(TTS), thief)
+    fleet.run(3.0)
+    assert worker.running["volume_percent"] == 99
+    assert "not-the-newest" in fleet.host.held
+    if adopted_first:  # it does not help: above his number there is none
+        fleet.adopt()
+        fleet.run(3.0)
+        assert fleet.host.held
+    fleet.holder.revoke(first_key(fleet))
+    fleet.run(3.0)
+    fleet.adopt()
+    fleet.settle()
+    assert worker.running["volume_percent"] == 10
+    assert worker.floor is not None and worker.floor.generation == 2
+    assert fleet.shown(TTS).sequence < values.MAX_INTEGER // 2
+    fleet.server.write(fleet.topics.config(TTS), thief)
+    fleet.settle()
+    assert worker.running["volume_percent"] == 10
+    assert worker.reports[-1].reason is None and reasons(worker) >= {"revoked-key"}
+
+
+def test_a_revoked_key_signs_nothing_that_counts(fleet: Fleet) -> None:
+    fleet.holder.revoke(first_key(fleet))
+    fleet.settle()
+    before = fleet.workers[TTS_WORKER].running
+    fleet.server.write(fleet.topics.config(TTS), stolen(fleet))
+    fleet.run(5.0)
+    assert fleet.workers[TTS_WORKER].running == before
+    assert not fleet.host.held
+    assert "foreign-write" in fleet.conditions
+    assert "revoked-key" in reasons(fleet.workers[TTS_WORKER])
+
+
+def test_what_runs_by_a_revoked_key_says_so_until_it_is_sealed_anew(fleet: Fleet) -> None:
+    worker = fleet.workers[TTS_WORKER]
+    fleet.server.secret.add(fleet.topics.config(TTS))  # the broker keeps the new seal back
+    fleet.holder.revoke(first_key(fleet))
+    fleet.run(5.0)
+    assert "revoked-signer" in flags(worker)
+    fleet.server.secret.clear()
+    fleet.server.restart()
+    fleet.settle()
+    assert "revoked-signer" not in flags(worker)
+
+
+# the traces ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jump_ms", [YEAR_MS, -YEAR_MS])
+def test_trace_v7_a_daemon_whose_clock_jumps_a_year_is_believed_on_both_sides(
+    fleet: Fleet, jump_ms: int
+) -> None:
+    fleet.clock.error_ms = jump_ms
+    fleet.commit(TTS, 11)
+    fleet.run(5.0)
+    fleet.clock.error_ms = 0
+    fleet.commit(TTS, 12)
+    fleet.settle()
+    assert not reasons(fleet.workers[TTS_WORKER])
+
+
+def test_trace_v8_a_worker_that_boots_in_1970_refuses_nothing(fleet: Fleet) -> None:
+    worker = fleet.workers[TTS_WORKER]
+    worker.crash()
+    worker.clock_error_ms = -fleet.clock.unix_ms()
+    fleet.commit(TTS, 11)
+    fleet.run(2.0)
+    worker.start()
+    fleet.run(2.0)
+    assert worker.running["volume_percent"] == 11
+    assert not reasons(worker)
+    fleet.run(100.0, turn=1.0)
+    assert flags(worker) == {"time-unsure"}
+
+
+def test_trace_v9_a_thiefs_beacon_of_the_year_2100_leaves_nothing_behind(fleet: Fleet) -> None:
+    key, worker = first_key(fleet), fleet.workers[TTS_WORKER]
+    for number in (values.MAX_INTEGER - 1, values.MAX_INTEGER):
+        forged = Beacon(
+            version=1, generation=1, sequence=number, issued_at="2100-01-01T00:00:00.000Z", key_id=name(key),
+            services={},
+        )  # fmt: skip
+        fleet.server.write(fleet.topics.beacon, seal(beacon_body(forged), BEACON, key))
+        fleet.run(1.0)
+    fleet.run(100.0, turn=1.0)
+    assert "stale" in flags(worker), "no honest beacon lies above the thief's"
+    fleet.holder.revoke(key)
+    fleet.run(3.0)
+    fleet.adopt()
+    fleet.settle()
+    fleet.run(100.0, turn=1.0)
+    assert not flags(worker)
+
+
+def test_trace_v10_a_config_that_came_before_its_keyring_is_delivered_again(fleet: Fleet) -> None:
+    worker = fleet.workers[TTS_WORKER]
+    keyrings = {fleet.topics.keyring, fleet.topics.keyring_number(1)}
+    fleet.server.secret |= keyrings
+    rotate(fleet)
+    assert "bad-signature" in reasons(worker)
+    fleet.server.secret -= keyrings
+    fleet.server.write(fleet.topics.keyring, fleet.server.retained[fleet.topics.keyring])
+    connections = len(fleet.server.links)
+    fleet.run(1.0)
+    assert worker.floor is not None and worker.floor.sequence == fleet.shown(TTS).sequence
+    assert len(fleet.server.links) == connections
+    fleet.settle()
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_trace_v11_a_sleeper_walks_over_every_root_that_it_missed(fleet: Fleet, split: bool) -> None:
+    worker = fleet.workers[TTS_WORKER]
+    worker.crash()
+    if split:
+        fleet.holder.split_root()
+        fleet.run(3.0)
+    for _ in range(3):
+        old, _new = rotate(fleet)
+        fleet.holder.retire(old)
+        fleet.run(3.0)
+    fleet.commit(TTS, 11)
+    fleet.run(2.0)
+    worker.start()
+    fleet.run(5.0)
+    assert worker.running["volume_percent"] == 11
+    fleet.settle()
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_trace_v12_a_host_with_restored_keys_learns_what_the_workers_know(fleet: Fleet, hidden: bool) -> None:
+    """Stage, backup, revoke the old key, restore: `hidden` when the broker has forgotten everything, too."""
+    fleet.holder.stage()
+    fleet.run(3.0)
+    copy = fleet.holder.copy()
+    fleet.holder.revoke(first_key(fleet))
+    fleet.settle()
+    fleet.stop_daemon()
+    fleet.holder.restore(copy)
+    fleet.lose_marks()
+    fleet.lose_lkg()
+    if hidden:
+        fleet.wipe()
+    fleet.start_daemon("behind")
+    fleet.commit(TTS, 11)
+    fleet.settle()
+    assert fleet.process.parts.identity.keyring.generation == 2
+    assert fleet.workers[TTS_WORKER].running["volume_percent"] == 11
+
+
+def test_trace_v13_a_key_revoked_before_a_restore_stays_revoked(fleet: Fleet) -> None:
+    """Backup, revoke a, restore, revoke b, stage c: the later keyring forgets a, and has the higher number."""
+    first, worker = first_key(fleet), fleet.workers[TTS_WORKER]
+    fleet.holder.split_root()
+    second = fleet.holder.stage()
+    fleet.run(3.0)
+    copy = fleet.holder.copy()
+    fleet.holder.revoke(first)
+    fleet.settle()
+    fleet.stop_daemon()
+    worker.crash()
+    fleet.workers[STT_WORKER].crash()
+    fleet.holder.restore(copy)
+    fleet.lose_marks()
+    fleet.lose_lkg()
+    fleet.wipe()
+    fleet.holder.revoke(second)
+    third = fleet.holder.stage()
+    fleet.start_daemon()
+    fleet.run(5.0)
+    worker.start()
+    fleet.run(5.0)
+    assert "unrevoked" in reasons(worker)
+    assert fleet.host.held >= {"keyring-unmerged"}
+    fleet.settle()
+    held = fleet.process.parts.identity.keyring
+    assert held.revoked.keys() >= {name(first), name(second)}
+    assert held.config_ids == {name(third)}
+    assert signer_of(fleet, TTS) == name(third)
+
+
+def test_trace_v14_a_cache_under_a_retired_key_starts_while_the_broker_is_away(fleet: Fleet) -> None:
+    worker = fleet.workers[TTS_WORKER]
+    fleet.server.secret.add(fleet.topics.config(TTS))  # it never sees the new seal
+    old, _ = rotate(fleet)
+    fleet.holder.retire(old)
+    fleet.run(5.0)
+    before = worker.running
+    worker.crash()
+    fleet.server.go_down()
+    worker.start()
+    assert worker.running == before
+    assert "stale" in flags(worker)
+    fleet.settle()
+    assert "stale" not in flags(worker)
+
+
+def test_trace_v17_a_mended_program_tries_again_what_it_refused(fleet: Fleet) -> None:
+    worker = fleet.workers[TTS_WORKER]
+    worker.bears = lambda config: config["volume_percent"] < 50
+    fleet.commit(TTS, 60)
+    fleet.run(2.0)
+    assert (worker.state, worker.running["volume_percent"]) == ("rejected", 10)
+    worker.crash()
+    worker.bears = lambda _config: True
+    worker.start()
+    fleet.run(2.0)
+    assert worker.running["volume_percent"] == 60
+    fleet.settle()
+
+
+def test_trace_v18_a_refused_message_does_not_take_the_good_one_from_the_next_start(fleet: Fleet) -> None:
+    worker = fleet.workers[TTS_WORKER]
+    worker.bears = lambda config: config["volume_percent"] < 50
+    fleet.commit(TTS, 60)
+    fleet.run(2.0)
+    worker.crash()
+    fleet.server.go_down()
+    worker.start()
+    assert worker.running["volume_percent"] == 10
+    worker.bears = lambda _config: True
+    worker.crash()
+    fleet.settle()
+
+
+def test_trace_v24_the_will_of_an_earlier_session_does_not_turn_a_live_daemon_off(fleet: Fleet) -> None:
+    order, topic = HealthOrder(), fleet.topics.health("config-daemon")
+    fleet.crash_daemon()
+    will = fleet.server.retained[topic]
+    assert json.loads(will)["event"] == "offline"
+    fleet.start_daemon()
+    fleet.run(5.0)
+    heard = [one.raw for one in fleet.server.written if one.topic == topic]
+    fleet.server.write(topic, will)
+    for raw in heard:
+        order.take(parse_health(raw[:-104] + b"}"))
+    assert not order.take(parse_health(will[:-104] + b"}"))
+    assert order.current is not None and order.current.ok
+    fleet.settle()
+
+
+# whoever owns the broker --------------------------------------------------------------------------
+
+
+def test_old_keyrings_and_strangers_keyrings_change_nothing_and_are_put_right(fleet: Fleet) -> None:
+    old, new = rotate(fleet)
+    fleet.holder.retire(old)
+    fleet.settle()
+    ours, held = fleet.server.retained[fleet.topics.keyring], fleet.holder.held
+    thief = SigningKey(b"\x77" * 32)
+    body = held.body.model_copy(update={"number": held.number + 5})
+    forged = seal(canonical(body.model_dump(mode="json")), KEYRING, thief)
+    first = fleet.server.retained[fleet.topics.keyring_number(1)]
+    for raw in (forged, first, b"", b"{}", ours[:-1]):
+        fleet.server.write(fleet.topics.keyring, raw)
+        fleet.run(130.0, turn=0.5)
+        assert fleet.server.retained[fleet.topics.keyring] == ours, raw
+        assert fleet.process.parts.identity.keyring == held
+    assert "foreign-write" in fleet.conditions
+    fleet.settle()
+    assert signer_of(fleet, TTS) == name(new)
+
+
+def test_a_broker_that_keeps_a_keyring_back_is_told_of(fleet: Fleet) -> None:
+    fleet.server.secret |= {fleet.topics.keyring, fleet.topics.keyring_number(1)}
+    fleet.holder.stage()
+    fleet.run(100.0, turn=1.0)
+    assert "frozen" in flags(fleet.workers[TTS_WORKER])
+    fleet.server.secret.clear()
+    fleet.server.restart()
+    fleet.settle()
+    fleet.run(40.0, turn=1.0)
+    assert not flags(fleet.workers[TTS_WORKER])
+
+
+def test_a_daemon_whose_key_no_keyring_lists_signs_nothing_at_all(fleet: Fleet) -> None:
+    copy = fleet.holder.copy()
+    fleet.holder.revoke(first_key(fleet))
+    fleet.settle()
+    fleet.stop_daemon()
+    here = fleet.host.files.environment.read_bytes()
+    fleet.host.files.environment.write_bytes((copy.folder / ".env").read_bytes())
+    fleet.start_daemon()
+    begin = len(fleet.server.written)
+    fleet.run(5.0)
+    assert "key-unlisted" in fleet.host.held
+    assert len(fleet.server.written) == begin
+    fleet.host.files.environment.write_bytes(here)
+    fleet.settle()
+
+
+def test_a_keyring_file_that_no_root_signed_is_refused_and_told(fleet: Fleet) -> None:
+    held = fleet.holder.held
+    thief = SigningKey(b"\x77" * 32)
+    body = held.body.model_copy(update={"number": 9})
+    fleet.host.files.keyring.write_bytes(seal(canonical(body.model_dump(mode="json")), KEYRING, thief))
+    fleet.run(3.0)
+    assert fleet.process.parts.identity.keyring == held
+    assert "keyring-refused" in fleet.conditions
+    fleet.host.files.keyring.unlink()
+    fleet.run(3.0)
+    assert "keyring-refused" not in fleet.conditions
+
+
+def test_a_keyring_that_is_gone_is_learnt_back_from_the_broker(fleet: Fleet) -> None:
+    rotate(fleet)
+    fleet.holder.split_root()
+    fleet.run(3.0)
+    held = fleet.process.parts.identity.keyring
+    fleet.stop_daemon()
+    for path in (fleet.host.files.keyring, *fleet.host.files.keyrings.iterdir()):
+        path.unlink()
+    fleet.start_daemon()
+    fleet.settle()
+    assert fleet.process.parts.identity.keyring == held
+    assert fleet.host.files.keyring.read_bytes() == held.raw
