@@ -172,6 +172,8 @@ class Fleet(Operator):
                 self.adopt()
             if "keyring-unmerged" in self.host.held:
                 self.holder.merge()
+            if self.host.held & {"keyring-missing", "key-unlisted"}:
+                self.holder.put_back()
             if self.converged(evidence):
                 break
         assert self.converged(evidence), self.differences(evidence)
@@ -277,7 +279,7 @@ class Fleet(Operator):
         if update is None or floor is None:
             return False
         same = floor.body_sha256 == hashlib.sha256(raw[:-TAIL_BYTES] + b"}").hexdigest()
-        return floor.sequence >= update.sequence and not same
+        return floor[:2] >= (update.generation, update.sequence) and not same
 
     def add_worker(self, name: str, service: str) -> FakeWorker:
         """Install one more worker; it is not started."""

@@ -54,6 +54,7 @@ class KeyHolder:
         self.first: VerifyKey = first.verify_key
         self.keys = {name(first): first}
         self.roots: list[SigningKey] = []  # offline ones
+        self._issued: list[Keyring] = []
 
     @property
     def ever(self) -> list[VerifyKey]:
@@ -74,6 +75,15 @@ class KeyHolder:
         if backed_up:
             note(self._host.files, [HeldKey(SIGNING, name(fresh), "", None)], self._now())
         return fresh
+
+    def may_retire(self, signs: str) -> bool:
+        """Tell whether the staged key signs, and the other one is still listed."""
+        staged = self.staged
+        return staged is not None and name(staged) == signs and name(self._active()) in self.held.config_ids
+
+    def retire_old(self) -> None:
+        """Take the key that the staged one replaced out of the keyring."""
+        self.retire(self._active())
 
     def retire(self, gone: SigningKey) -> None:
         """Take the old key out of `.env` and of the keyring; the staged one takes its place."""
@@ -102,6 +112,26 @@ class KeyHolder:
         raw = self._rings.unmerged()
         assert raw is not None
         self._issue(merging(self.held, kept_keyring(raw), self._now()))
+
+    def put_back(self) -> None:
+        """Put the newest keyring that anybody kept into the folder, and a key that it lists into `.env`."""
+        newest = max([self.held, *self._issued], key=lambda one: one.number)
+        if newest.number:
+            self._rings.put(newest)
+        if name(self._active()) not in newest.config_ids:
+            listed = next(key for key_name, key in self.keys.items() if key_name in newest.config_ids)
+            self._set(**{
+                PRIVATE_KEY: signing_key_pem(listed), PUBLIC_KEY: public_key_pem(listed.verify_key),
+                NEXT_PRIVATE_KEY: None,
+            })  # fmt: skip
+
+    @property
+    def staged(self) -> SigningKey | None:
+        """Return the key that `.env` holds beside the active one."""
+        from config_daemon.store.dotenv import read
+
+        entries = read(self._host.files.environment).entries
+        return self._in_env(NEXT_PRIVATE_KEY) if NEXT_PRIVATE_KEY in entries else None
 
     def copy(self) -> KeyCopy:
         """Copy `.env` and keyrings, as `keys backup` does."""
@@ -158,7 +188,8 @@ class KeyHolder:
         """Seal a keyring with a root of the one before that the new one lists too."""
         listed = {one.key_id for one in body.keys if ROOT in one.roles}
         signer = next(key for key_name, key in self.keys.items() if key_name in listed & self.held.root_ids)
-        self._rings.put(follow(self.held, seal_keyring(body, signer)))
+        self._issued.append(follow(self.held, seal_keyring(body, signer)))
+        self._rings.put(self._issued[-1])
 
     def _set(self, **values: str | None) -> None:
         path = self._host.files.environment

@@ -59,6 +59,7 @@ class Laws:
     hid: bool = False  # the broker lost, or was robbed of, what it held
     numbers_may_repeat: bool = False  # marks were lost, and a clock may be behind
     reached: dict[str, tuple[int, int]] = field(default_factory=dict)
+    revoked: dict[str, set[str]] = field(default_factory=dict)
     said: dict[str, tuple[str, str, str]] = field(default_factory=dict)
 
     def effective(self, service: str, value: int, voice: str | None) -> dict[str, Any]:
@@ -102,6 +103,11 @@ class Laws:
         assert number >= before, f"{place} went back from {before} to {number}"
         self.reached[place] = number
         if report.service == KEYRING:
+            revoked = worker.trust.keyring.revoked.keys()
+            assert revoked >= self.revoked.get(worker.name, set()), (
+                f"{worker.name} believes a revoked key again"
+            )
+            self.revoked[worker.name] = set(revoked)
             return
         stored = [
             row

@@ -64,7 +64,7 @@ class FakeWorker:
 
     def start(self) -> None:
         """Start from what it kept; it connects when it next gets to run."""
-        trust = self._trust()
+        trust = self.trust = self._trust()
         self._lookout = Lookout(
             trust, [self.service], Topics(), self.name, self._show,
             clock=self._clock.monotonic, calendar=lambda: max(0, self._clock.unix_ms() + self.clock_error_ms),

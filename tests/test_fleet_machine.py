@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from tests.fleet import Fleet
+from tests.fleet_keys import KeyCopy
 from tests.fleet_laws import STT, TTS
 from tests.fleet_operator import Backup
 
 DAEMON_POINTS = (
     "after_read", "after_reserve", "after_seal", "after_send", "after_confirm", "after_status",
-    "before_lkg_rename", "after_lkg",
+    "before_lkg_rename", "after_lkg", "before_enter", "after_enter", "before_keyring", "after_keyring",
 )  # fmt: skip
 WORKER_POINTS = ("worker_after_persist", "worker_after_apply")
 EXAMPLES = int(os.environ.get("CONFIG_DAEMON_TEST_EXAMPLES", "0"))
@@ -50,6 +51,7 @@ class FleetMachine(RuleBasedStateMachine):
         self._folder = tempfile.TemporaryDirectory(prefix="fleet-")
         self.fleet = Fleet(Path(self._folder.name))
         self.backups: list[Backup] = []
+        self.key_copies: list[KeyCopy] = []
         for service in (TTS, STT):
             self.fleet.commit(service, 0)
         for worker in self.fleet.workers.values():
@@ -229,6 +231,57 @@ class FleetMachine(RuleBasedStateMachine):
     @rule()
     def somebody_adopts_a_row(self) -> None:
         self.fleet.adopt_row(next(iter(self.fleet.damaged)))
+
+    @precondition(lambda self: not self.fleet.holder.staged)
+    @rule(backed_up=st.booleans())
+    def somebody_stages_a_key(self, backed_up: bool) -> None:
+        self.fleet.holder.stage(backed_up=backed_up)
+
+    @precondition(lambda self: up(self) and self.fleet.holder.staged)
+    @rule()
+    def somebody_activates_it(self) -> None:
+        self.fleet.activate()
+
+    @precondition(
+        lambda self: up(self) and self.fleet.holder.may_retire(self.fleet.process.parts.identity.key_id)
+    )
+    @rule()
+    def somebody_retires_the_old_key(self) -> None:
+        self.fleet.holder.retire_old()
+
+    @rule(index=st.integers(0, 3))
+    def somebody_revokes_a_key(self, index: int) -> None:
+        listed = sorted(self.fleet.holder.held.config_ids)
+        self.fleet.holder.revoke(self.fleet.holder.keys[listed[index % len(listed)]])
+
+    @precondition(lambda self: not self.fleet.holder.roots)
+    @rule()
+    def somebody_splits_the_root(self) -> None:
+        self.fleet.holder.split_root()
+
+    @precondition(lambda self: len(self.key_copies) < 3)
+    @rule()
+    def somebody_backs_up_the_keys(self) -> None:
+        self.key_copies.append(self.fleet.holder.copy())
+
+    @precondition(lambda self: down(self) and self.key_copies)
+    @rule(index=st.integers(0, 2))
+    def somebody_restores_keys(self, index: int) -> None:
+        self.fleet.holder.restore(self.key_copies[index % len(self.key_copies)])
+
+    @rule(index=st.integers(0, 1000), how=st.sampled_from(("newest", "number", "evidence", "wiped")))
+    def an_attacker_plays_a_keyring(self, index: int, how: str) -> None:
+        server, topics = self.fleet.server, self.fleet.topics
+        rings = [one.raw for one in server.written if "/trust/keyring" in one.topic and one.raw]
+        if not rings or not server.up:
+            return
+        if how == "evidence":
+            stranger = server.connect("stranger")
+            stranger.show(topics.keyring_evidence("x"), rings[index % len(rings)])
+            stranger.drop()
+        else:
+            topic = topics.keyring_number(index % 7) if how == "number" else topics.keyring
+            server.write(topic, b"" if how == "wiped" else rings[index % len(rings)])
 
     def teardown(self) -> None:
         try:
