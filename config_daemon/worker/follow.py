@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from config_daemon import failpoints
 from config_daemon.errors import ErrorContext, InvalidConfig, RejectedUpdate
+from config_daemon.wire.messages import ConfigUpdate
 from config_daemon.wire.topics import Topics
 from config_daemon.worker.keep import Keep
 from config_daemon.worker.keyrings import Keyrings
@@ -51,7 +52,7 @@ class Follower:
         self._services = tuple(services)
         self._belief: dict[str, Belief] = {}
         self._flags: dict[str, tuple[str, ...]] = {}
-        self._running: dict[str, str] = {}  # the checksum of what the program applied last
+        self._running: dict[str, ConfigUpdate] = {}  # what the program applied last
         self._tried: set[str] = set()
         self._waiting: dict[str, Accepted] = {}
         self._said_flags: dict[str, tuple[str, ...]] = {}
@@ -162,7 +163,8 @@ class Follower:
         self._flags[service] = tuple(flag for flag in self._flags[service] if flag != "unconfirmed")
 
     def _all_flags(self, service: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((*self._flags.get(service, ()), *self._lookout.flags(service))))
+        found = (*self._flags.get(service, ()), *self._lookout.flags(service, self._running.get(service)))
+        return tuple(dict.fromkeys(found))
 
     def _worth_another_try(self, service: str, belief: Belief) -> bool:
         return belief.outcome in ("pending", "rejected") and service not in self._tried
@@ -229,14 +231,14 @@ class Follower:
     def _hand_over(self, service: str, accepted: Accepted, values: Any) -> RejectedUpdate | None:
         """Step 12: have the program apply the values unless they run; return why it did not."""
         # by their bytes: Python calls 1 and True equal, and a program may change the values it was given
-        checksum = accepted.update.checksum
-        if self._running.get(service) != checksum:
+        before = self._running.get(service)
+        if before is None or before.checksum != accepted.update.checksum:
             try:
                 self._apply(service, values)
             except Exception as error:  # noqa: BLE001 - whatever the program raises, the old config stays
                 return RejectedUpdate("apply-failed", 12, f"{type(error).__name__}: {error}")
             failpoints.reached("worker_after_apply")
-            self._running[service] = checksum
+        self._running[service] = accepted.update
         self._flag_signer(service, None)
         return None
 

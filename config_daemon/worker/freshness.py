@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Literal
 
 from config_daemon.wire.beacon import BEACON_SECONDS, Beacon, Numbered, list_digest, shard_of
+from config_daemon.wire.messages import ConfigUpdate, timestamp
 from config_daemon.worker.trust import Floor
 
 INTERVALS, TWICE = 3, 2
@@ -85,6 +86,14 @@ class Freshness:
             return "listed"
         # what is listed is of the beacon's generation, except where it could not be sealed anew: then it fits
         return "more" if (self._newest.generation, listed.number) > floor[:2] else "less"
+
+    def trusted_time(self, unix_ms: int, held: ConfigUpdate, generation: int) -> str:
+        """Return a time that is not before now as a timestamp: the latest that the clock or the daemon vouches for.
+
+        Only what is of the generation in force counts: whoever stole an earlier one's key may have dated it.
+        """
+        known: list[ConfigUpdate | Beacon] = [held, *([self._newest] if self._newest else [])]
+        return max(timestamp(unix_ms), *(one.issued_at for one in known if one.generation == generation), "")
 
     def keyring_standing(self, held: Numbered) -> Standing:
         """Tell the same of the keyring."""

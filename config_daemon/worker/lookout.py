@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from config_daemon.wire.beacon import BEACON_SECONDS, Numbered, shard_of
 from config_daemon.wire.keyring import KEYRING, Keyring
+from config_daemon.wire.messages import ConfigUpdate
 from config_daemon.wire.topics import Topics
 from config_daemon.worker.freshness import Freshness, Standing
 from config_daemon.worker.trust import Belief, Floor, Trust
@@ -102,11 +103,18 @@ class Lookout:
             self._shown_at[subject] = now
             self._show(self._places[subject], proof)
 
-    def flags(self, service: str) -> tuple[str, ...]:
-        """Return what a person should know about how this worker is served."""
+    def flags(self, service: str, running: ConfigUpdate | None = None) -> tuple[str, ...]:
+        """Return what a person should know about how this worker is served, and of the age of what runs."""
         found = {
-            "stale": self._freshness.is_stale(self._clock()),
+            "stale": self._freshness.is_stale(self._clock()) or self._has_expired(running),
             "frozen": service in self._frozen or KEYRING in self._frozen,
             "time-unsure": self._freshness.is_time_unsure,
         }
         return tuple(flag for flag, holds in found.items() if holds)
+
+    def _has_expired(self, running: ConfigUpdate | None) -> bool:
+        """Tell whether a date that the message itself carries has passed."""
+        if running is None or running.expires_at is None:
+            return False
+        now = self._freshness.trusted_time(self._calendar(), running, self._trust.keyring.generation)
+        return now > running.expires_at

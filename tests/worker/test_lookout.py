@@ -457,3 +457,31 @@ def test_whose_shard_is_kept_back_is_frozen(served: Edge) -> None:
 def test_it_follows_the_shards_of_its_services_and_no_other(edge: Edge) -> None:
     assert edge.lookout.filters[2:] == [TOPICS.beacon, TOPICS.beacon_shard(SHARD)]
     assert edge.lookout.filters[:2] == [TOPICS.every_keyring_number, TOPICS.keyring]
+
+
+PAST, SOON, LATER = "2026-01-01T00:00:00.000Z", "2026-01-02T04:00:00.000Z", "2026-01-03T00:00:00.000Z"
+
+
+@pytest.mark.parametrize(("expires_at", "stale"), [(PAST, True), (SOON, False), (LATER, False)])
+def test_a_config_whose_own_date_has_passed_is_stale_and_runs_on(
+    edge: Edge, expires_at: str, stale: bool
+) -> None:
+    report = edge.receive(update(5, expires_at=expires_at))
+    assert (report.state, "stale" in report.flags) == ("applied", stale)
+
+
+def test_a_date_passes_by_the_daemons_clock_where_the_workers_own_stands_still(edge: Edge) -> None:
+    edge.receive(update(5, expires_at=LATER))
+    edge.calendar_ms = 0
+    for sequence in (100, 101):  # no clock: the second one in time is believed
+        edge.follower.receive(TOPICS.beacon, beacon(sequence, listed(update(5), 5), NOW_MS + 2 * 86_400_000))
+    edge.follower.tick()
+    assert "stale" in edge.reports[-1].flags
+
+
+def test_a_date_does_not_pass_by_what_an_earlier_generation_said(tmp_path: Path) -> None:
+    edge = Edge(tmp_path, generation=2)
+    edge.start()
+    edge.follower.receive(TOPICS.beacon, beacon(100, {}, NOW_MS + 2 * 86_400_000))  # of generation 1
+    edge.receive(update(5, generation=2, expires_at=LATER))
+    assert "stale" not in edge.reports[-1].flags
