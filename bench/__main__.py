@@ -21,7 +21,9 @@ import psutil  # type: ignore[import-untyped]
 
 from bench.figure import Line, Measure, Outcome, Scope
 
-FIGURES = ("latency", "burst", "cold", "scale", "commits", "idle", "checks", "command", "cache")
+FIGURES = (
+    "latency", "burst", "cold", "scale", "commits", "idle", "checks", "command", "cache", "trusting", "heal", "rotate",
+)  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 
 
