@@ -524,3 +524,31 @@ def test_a_keyring_that_is_gone_is_learnt_back_from_the_broker(fleet: Fleet) -> 
     fleet.settle()
     assert fleet.process.parts.identity.keyring == held
     assert fleet.host.files.keyring.read_bytes() == held.raw
+
+
+@pytest.mark.parametrize("place", ["keyring", "numbers", "evidence"])
+def test_floods_of_keyrings_are_bounded_and_cost_no_more_than_a_few_answers(fleet: Fleet, place: str) -> None:
+    rotate(fleet)
+    begin, topics, stranger = len(fleet.server.written), fleet.topics, fleet.server.connect("stranger")
+    where = {
+        "keyring": lambda _number: topics.keyring, "numbers": topics.keyring_number,
+        "evidence": lambda number: topics.keyring_evidence(f"w{number}"),
+    }[place]  # fmt: skip
+    for number in range(2000):
+        if place == "evidence":
+            stranger.show(where(number), b"%d" % number)
+        else:
+            fleet.server.write(where(number), b"%d" % number)
+        if number % 20 == 0:
+            fleet.tick()
+    fleet.run(5.0)
+    answers = [
+        one
+        for one in fleet.server.written[begin:]
+        if one.writer == fleet.host.name and "keyring" in one.topic
+    ]
+    assert len(answers) < 12
+    held = fleet.process.parts.keyrings
+    assert len(held._shown) + len(held._defaced) + len(held._not_before) < 40
+    fleet.run(70.0, turn=0.5)
+    assert fleet.server.retained[topics.keyring] == fleet.holder.held.raw

@@ -22,7 +22,7 @@ from config_daemon.wire.topics import Topics
 
 AGAIN_SECONDS = 3600.0
 BACKOFF_FIRST_SECONDS, BACKOFF_LAST_SECONDS, QUIET_SECONDS = 1.0, 60.0, 600.0
-SHOWN_AT_ONCE, SHOWN_BYTES = 64, 1 << 20  # of what anybody may send, between two looks; evidence comes again
+SHOWN_AT_ONCE, SHOWN_BYTES = 16, 1 << 20  # of what anybody may send, between two looks; evidence comes again
 NEVER = float("-inf")
 
 
@@ -44,7 +44,8 @@ class Keyrings:
         self._sent: set[str] = set()
         self._sent_at = self._foreign_at = NEVER
         self._not_before: dict[str, tuple[float, float]] = {}
-        self._shown: dict[tuple[str, bytes], None] = {}
+        self._shown: dict[tuple[str, bytes], None] = {}  # evidence is on no topic
+        self._defaced: set[str] = set()
         self.renew()
 
     def connected(self) -> None:
@@ -71,9 +72,9 @@ class Keyrings:
             return False
         size = sum(len(raw) for _, raw in self._shown) + len(event.payload)
         if not (is_evidence and event.retained) and len(self._shown) < SHOWN_AT_ONCE and size <= SHOWN_BYTES:
-            self._shown[event.topic, event.payload] = None
-        elif not is_evidence:
-            self._sent.discard(event.topic)  # whatever it was, ours goes over it
+            self._shown["" if is_evidence else event.topic, event.payload] = None
+        elif event.topic in self._wanted:
+            self._defaced.add(event.topic)  # whatever it was
         return True
 
     def refused(self, topic: str, now: float) -> None:
@@ -85,6 +86,9 @@ class Keyrings:
         """Judge what was shown; call it before configs are judged, which may need a newer keyring."""
         if self._findings_are_old(now):
             self._findings.close("foreign-write", KEYRING)
+        defaced, self._defaced = self._defaced, set()
+        for topic in defaced:
+            self._put_right(topic, now)
         if not self._shown:
             return
         shown, self._shown = self._shown, {}
@@ -124,6 +128,8 @@ class Keyrings:
             self._foreign_at = now
             detail = "somebody else wrote the keyring's topic"
             self._findings.open("foreign-write", KEYRING, detail, self._now_text())
+        if topic not in self._wanted:  # whoever believes it has a root that we have not; leave it alone
+            return
         until, seconds = self._not_before.get(topic, (NEVER, 0.0))
         longer = min(2 * seconds, BACKOFF_LAST_SECONDS) if now - until < BACKOFF_LAST_SECONDS else 0.0
         self._send_again(topic, now, longer or (BACKOFF_FIRST_SECONDS if seconds else 0.0))
