@@ -6,7 +6,7 @@ STAMP := $(VENV)/.stamp
 # many tests wait for processes: one more of them than there are cores, and whoever is idle takes from the others
 PYTEST = $(BIN)/python -m pytest -n $$(( $$(nproc) + 1 )) --dist worksteal
 
-.PHONY: setup run test check lint types bench faults schemas clean
+.PHONY: setup run test check lint types bench fuzz faults schemas clean
 
 setup: $(STAMP)
 
@@ -40,6 +40,12 @@ types: setup
 
 bench: setup
 	@$(BIN)/python -m bench
+
+# a million inputs for each reader: `make fuzz COUNT=10000 READERS="env lkg" SEED=7` for less
+COUNT = 1000000
+SEED = 20260314
+fuzz: setup
+	@$(BIN)/python -m tools.fuzz --count $(COUNT) --seed $(SEED) $(READERS)
 
 .PHONY: need-mosquitto
 need-mosquitto:

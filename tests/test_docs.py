@@ -148,6 +148,23 @@ def test_every_reason_of_a_worker_is_listed_at_its_step() -> None:
     assert listed == said
 
 
+def test_every_reason_for_a_keyring_is_listed_at_its_step() -> None:
+    said: set[tuple[str, str]] = set()
+    for module in ("keyring", "tail", "sealing", "messages"):  # a keyring passes through all of these
+        for node in ast.walk(ast.parse((PACKAGE / f"wire/{module}.py").read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "RejectedUpdate":
+                reason, step = node.args[:2]
+                assert isinstance(reason, ast.Constant) and isinstance(step, ast.Constant)
+                said.add((str(step.value), reason.value))
+    text = section("protocol.md", "6 Keys and keyrings")
+    listed = {
+        (step, reason)
+        for step, _, reasons in table(text[text.index("| step |") :])
+        for reason in re.findall(r"[a-z-]{4,}", reasons)
+    }
+    assert listed == said
+
+
 @pytest.mark.parametrize(
     ("what", "value", "where"),
     table(section("protocol.md", "9 Numbers and limits")),

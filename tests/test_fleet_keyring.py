@@ -101,10 +101,12 @@ def test_a_new_key_that_is_in_no_backup_waits_for_one(fleet: Fleet) -> None:
     assert "activation-waits" not in fleet.conditions
 
 
-def test_a_key_that_was_activated_goes_on_signing_after_a_crash(fleet: Fleet) -> None:
+@pytest.mark.parametrize("politely", [True, False])
+def test_a_key_that_was_activated_goes_on_signing_after_a_restart(fleet: Fleet, politely: bool) -> None:
     _, new = rotate(fleet)
-    fleet.crash_daemon()
+    fleet.stop_daemon() if politely else fleet.crash_daemon()
     fleet.start_daemon("behind")
+    assert fleet.process.parts.identity.key_id == name(new)
     fleet.commit(TTS, 11)
     fleet.settle()
     assert signer_of(fleet, TTS) == name(new)
@@ -552,3 +554,29 @@ def test_floods_of_keyrings_are_bounded_and_cost_no_more_than_a_few_answers(flee
     assert len(held._shown) + len(held._defaced) + len(held._not_before) < 40
     fleet.run(70.0, turn=0.5)
     assert fleet.server.retained[topics.keyring] == fleet.holder.held.raw
+
+
+def test_a_keyring_that_is_gone_is_not_learnt_from_bytes_that_no_worker_would_take(fleet: Fleet) -> None:
+    rotate(fleet)
+    held = fleet.process.parts.identity.keyring
+    fleet.stop_daemon()
+    for path in (fleet.host.files.keyring, *fleet.host.files.keyrings.iterdir()):
+        path.unlink()
+    good = dict(fleet.server.retained)
+    for topic in (fleet.topics.keyring, fleet.topics.keyring_number(1)):
+        fleet.server.write(topic, held.raw[:-104] + b"," + held.raw[-103:-20] + b"A" * 18 + b'"}')
+    fleet.start_daemon()
+    fleet.run(5.0)
+    assert "keyring-missing" in fleet.host.held
+    assert not fleet.host.files.keyring.exists()
+    fleet.server.write(fleet.topics.keyring, good[fleet.topics.keyring])
+    fleet.settle()
+    assert fleet.process.parts.identity.keyring == held
+
+
+@pytest.mark.parametrize("issued_at", ["2026-02-31T25:61:61.000Z", "9999-12-31T23:59:59.999Z"])
+def test_a_date_that_no_calendar_has_ends_nobody(fleet: Fleet, issued_at: str) -> None:
+    fleet.holder.dated = issued_at
+    fleet.holder.stage()
+    fleet.run(5.0)
+    fleet.settle()

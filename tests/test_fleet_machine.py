@@ -20,8 +20,9 @@ from tests.fleet_operator import Backup
 
 DAEMON_POINTS = (
     "after_read", "after_reserve", "after_seal", "after_send", "after_confirm", "after_status",
-    "before_lkg_rename", "after_lkg", "before_enter", "after_enter", "before_keyring", "after_keyring",
+    "before_lkg_rename", "after_lkg",
 )  # fmt: skip
+KEY_POINTS = ("before_enter", "after_enter", "before_keyring", "after_keyring")
 WORKER_POINTS = ("worker_after_persist", "worker_after_apply")
 EXAMPLES = int(os.environ.get("CONFIG_DAEMON_TEST_EXAMPLES", "0"))
 
@@ -90,7 +91,7 @@ class FleetMachine(RuleBasedStateMachine):
         self.fleet.crash_daemon()
 
     @precondition(up)
-    @rule(point=st.sampled_from(DAEMON_POINTS))
+    @rule(point=st.sampled_from(DAEMON_POINTS + KEY_POINTS))
     def the_daemon_will_die(self, point: str) -> None:
         self.fleet.laws.forgot = True
         self.fleet.host.die_at(point)

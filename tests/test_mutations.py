@@ -1,4 +1,4 @@
-"""A hundred thousand ways to tamper with sealed messages, and none of them is believed.
+"""Hundreds of thousands of ways to tamper with sealed messages, and none of them is believed.
 
 Every mutant must be refused by step 3, so before anything of it is parsed; the untouched message is
 judged again and again in the same loop, so that a reader which refuses everything does not pass.
@@ -19,6 +19,7 @@ from config_daemon.errors import RejectedUpdate
 from config_daemon.wire.topics import Topics
 from config_daemon.worker.trust import Belief, Trust
 from tests.keyrings import ring_of
+from tools import keyring_mutants as k
 from tools import wire_mutants as m
 from tools.beacon_vectors import BEACON_TOPIC, SHARD_TOPIC
 from tools.wire_messages import KEYS, TOPIC
@@ -41,6 +42,7 @@ CLASSES: dict[m.Mutants, int] = {
     m.other_signatures: 1,
     m.other_types: 2,
     m.beacon_as_config: 1,
+    k.keyring_as_other: 1,
 }
 BEACON_CLASSES: dict[m.Mutants, int] = {
     m.bit_flips: 2,
@@ -53,6 +55,19 @@ BEACON_CLASSES: dict[m.Mutants, int] = {
     m.rewritten: 1,
     m.base64_variants: 1,
     m.no_beacons: 2,
+    k.keyring_as_other: 1,
+}
+KEYRING_CLASSES: dict[m.Mutants, int] = {
+    m.bit_flips: 2,
+    m.byte_edits: 2,
+    m.splices: 1,
+    m.json_edits: 1,
+    k.key_lists: 2,
+    m.duplicate_keys: 1,
+    m.white_space: 1,
+    m.rewritten: 1,
+    m.base64_variants: 1,
+    k.no_keyrings: 2,
 }
 
 
@@ -73,8 +88,18 @@ def read_beacon(raw: bytes) -> object:
     return TRUST.beacon(SHARD_TOPIC if raw in m.SHARDS else BEACON_TOPIC, raw)
 
 
+def read_keyring(raw: bytes) -> object:
+    return TRUST.follow(raw)
+
+
 CONFIGS = Reader("", m.GOOD, read_config)
 BEACON = Reader("beacon ", m.BEACONS, read_beacon)
+KEYRING = Reader("keyring ", k.KEYRINGS, read_keyring)
+READERS = (
+    (CONFIGS, CLASSES, 100_000),
+    (BEACON, BEACON_CLASSES, 80_000),
+    (KEYRING, KEYRING_CLASSES, 80_000),
+)
 
 
 def refuse_all(name: str, mutants: Iterable[bytes], reader: Reader) -> int:
@@ -96,7 +121,7 @@ def refuse_all(name: str, mutants: Iterable[bytes], reader: Reader) -> int:
 
 @pytest.mark.parametrize(
     ("reader", "number"),
-    [(reader, number) for reader in (CONFIGS, BEACON) for number in range(len(reader.good))],
+    [(reader, number) for reader, *_ in READERS for number in range(len(reader.good))],
     ids=lambda value: value.name.strip() if isinstance(value, Reader) else str(value),
 )
 def test_every_single_bit_counts(reader: Reader, number: int) -> None:
@@ -110,7 +135,7 @@ def test_every_single_bit_counts(reader: Reader, number: int) -> None:
     ("reader", "mutants", "part"),
     [
         (reader, mutants, part)
-        for reader, classes in ((CONFIGS, CLASSES), (BEACON, BEACON_CLASSES))
+        for reader, classes, _ in READERS
         for mutants, parts in classes.items()
         for part in range(parts)
     ],
@@ -127,5 +152,5 @@ def test_no_mutant_is_believed(reader: Reader, mutants: m.Mutants, part: int) ->
 
 
 def test_a_hundred_thousand_are_tried() -> None:
-    for reader, classes, many in ((CONFIGS, CLASSES, 100_000), (BEACON, BEACON_CLASSES, 80_000)):
+    for reader, classes, many in READERS:
         assert sum(8 * len(raw) for raw in reader.good) + PART * sum(classes.values()) >= many

@@ -18,6 +18,7 @@ from jsonschema import Draft202012Validator
 
 from config_daemon.errors import RejectedUpdate
 from config_daemon.wire.beacon import Beacon, list_digest, parse_beacon, shard_of
+from config_daemon.wire.keyring import installed_keyring
 from config_daemon.wire.keys import key_id, public_key_from_text
 from config_daemon.wire.messages import HEALTH, parse_health
 from config_daemon.wire.sealing import unseal
@@ -28,8 +29,9 @@ from tests.keyrings import ring_of
 from tests.wire.test_keys import NOT_CANONICAL, SMALL_ORDER
 from tools import publish_wire
 from tools.beacon_vectors import BEACON_TOPIC, CAMERA, SHARD_TOPIC, beacon, lit
+from tools.keyring_messages import HELD, KEYRING_TOKENS, KEYRING_TOPIC, ODD_KEYRINGS, ring, signed
 from tools.odd_bodies import BEACON_TOKENS, ODD_BEACONS, ODD_UPDATES, TOKENS, odd_bodies
-from tools.wire_messages import PUBLIC, Vector, body_sha256, sealed, update
+from tools.wire_messages import PUBLIC, TOPIC, Vector, body_sha256, sealed, update
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "schemas/vectors").glob("*.json"))
@@ -48,19 +50,25 @@ REFUSALS = {
     (4, "bad-json"),
     (5, "unknown-version"),
     (5, "wrong-key"),
+    (5, "revoked-key"),
     (6, "wrong-service"),
     (7, "bad-checksum"),
     (8, "keyring-behind"),
     (8, "rollback"),
     (9, "rollback"),
     (9, "fork"),
+    (8, "fork"),
+    (8, "unrevoked"),
 }
+OF_KEYRINGS_ONLY = {(8, "fork"), (8, "unrevoked")}
 
 
 def body_type(vector: dict[str, Any]) -> str:
     """Return as what a message is judged: its topic decides."""
     if TOPICS.is_beacon(vector["topic"]):
         return "beacon"
+    if TOPICS.is_keyring(vector["topic"]):
+        return "keyring"
     return "health" if vector["topic"].startswith("system/health/") else "config-update"
 
 
@@ -73,17 +81,33 @@ def recorded(vector: dict[str, Any]) -> Verdict:
     return vector["verdict"], vector["step"], vector["reason"]
 
 
+def trust_of(vector: dict[str, Any]) -> Trust:
+    """Believe the keys or the keyring that a reader was given, and the keyrings that it took since."""
+    keys = [public_key_from_text(text) for text in vector["public_keys"]]
+    taken = [b64decode(text, validate=True) for text in vector.get("keyrings_base64", [])]
+    generation = 1 if taken else vector["generation"]
+    start = ring_of(*keys, generation=generation) if keys else installed_keyring(taken.pop(0))
+    trust = Trust(start, vector["services"], TOPICS)
+    for raw in taken:
+        trust.hold(trust.follow(raw))
+    assert trust.keyring.generation == vector["generation"]
+    return trust
+
+
 def python_verdict(vector: dict[str, Any]) -> tuple[Verdict, str | None]:
     """Judge as a worker does; on a health topic as a reader of health does; also return the body's digest."""
     raw = b64decode(vector["message_base64"], validate=True)
-    keys = [public_key_from_text(text) for text in vector["public_keys"]]
+    trust = trust_of(vector)
     try:
-        trust = Trust(ring_of(*keys, generation=vector["generation"]), vector["services"], TOPICS)
+        if body_type(vector) == "keyring":
+            shown = trust.follow(raw)
+            assert (shown is trust.keyring) == vector.get("known")
+            return ("good", None, None), shown.sha256
         if body_type(vector) == "beacon":
             trust.beacon(vector["topic"], raw)
             return ("good", None, None), body_sha256(raw)
         if body_type(vector) == "health":
-            body, key = unseal(raw, HEALTH, keys)
+            body, key = unseal(raw, HEALTH, trust.keyring.config_keys)
             if parse_health(body).key_id != key_id(bytes(key)):
                 raise RejectedUpdate("wrong-key", 5)
             return ("good", None, None), body_sha256(raw)
@@ -129,6 +153,7 @@ def test_python_gives_the_recorded_verdict(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_node_gives_the_recorded_verdict(path: Path, said_by_node: dict[str, dict[str, Any]]) -> None:
     assert recorded(said_by_node[path.stem]) == recorded(load(path))
+    assert said_by_node[path.stem].get("known") == load(path).get("known")
 
 
 def test_both_readers_find_the_digest_by_which_a_beacon_names_a_shard(
@@ -155,9 +180,15 @@ def test_the_suite_has_every_refusal_and_names_its_step() -> None:
     for path in FILES:
         assert int(path.stem[:2]) == (load(path)["step"] or 0)
     assert sum(load(path)["verdict"] == "good" for path in FILES) >= 10
-    of_beacons = {(v["step"], v["reason"]) for v in map(load, FILES) if body_type(v) == "beacon"}
-    lacking = {(1, "oversize"), (7, "bad-checksum"), (8, "keyring-behind"), (9, "rollback"), (9, "fork")}
-    assert of_beacons == REFUSALS - lacking | {(None, None)}
+    of = {
+        kind: {(v["step"], v["reason"]) for v in map(load, FILES) if body_type(v) == kind} - {(None, None)}
+        for kind in ("config-update", "beacon", "keyring")
+    }
+    order = {(7, "bad-checksum"), (9, "rollback"), (9, "fork")}
+    assert of["config-update"] == REFUSALS - OF_KEYRINGS_ONLY
+    assert of["beacon"] == REFUSALS - OF_KEYRINGS_ONLY - order - {(1, "oversize")}
+    lacking = {(1, "oversize"), (6, "wrong-service"), (8, "keyring-behind")}
+    assert of["keyring"] == REFUSALS - order - lacking
 
 
 def test_both_readers_take_the_largest_message_there_may_be(tmp_path: Path) -> None:
@@ -182,14 +213,37 @@ def test_both_readers_take_the_largest_list_there_may_be_and_none_that_is_larger
     assert node == {"largest": ("good", None, None), "larger": ("rejected", 1, "oversize")}
 
 
+def test_both_readers_take_the_largest_keyring_there_may_be_and_none_that_is_larger(tmp_path: Path) -> None:
+    room = MAX_MESSAGE_BYTES - len(signed(ring(zone="")))
+    for name, more in (("largest", 0), ("larger", 1)):
+        raw = signed(ring(zone="x" * (room + more)))
+        vector = Vector(name, "", raw, (1, "oversize") if more else None, topic=KEYRING_TOPIC, known=False)
+        (tmp_path / f"{name}.json").write_bytes(vector.as_json())
+    node = node_verdicts(sorted(tmp_path.iterdir()))
+    assert node == {path.stem: python_verdict(load(path))[0] for path in tmp_path.iterdir()}
+    assert node == {"largest": ("good", None, None), "larger": ("rejected", 1, "oversize")}
+
+
+def test_node_takes_no_keyring_as_an_anchor_that_does_not_vouch_for_itself(tmp_path: Path) -> None:
+    for number, installed in enumerate((signed(ring(keys=json.loads(HELD)["keys"])), HELD[:-4] + b'A"}')):
+        vector = Vector("installed", "", HELD, topic=KEYRING_TOPIC, keys=(), keyrings=(installed,))
+        path = tmp_path / f"{number}.json"
+        path.write_bytes(vector.as_json())
+        with pytest.raises(RejectedUpdate):
+            trust_of(load(path))
+        with pytest.raises(AssertionError):
+            node_verdicts([path])
+
+
 @pytest.mark.parametrize(
     ("plain", "tokens", "where", "steps"),
     [
         (ODD_UPDATES, TOKENS, {}, {None, 4, 5, 6, 7}),
         (ODD_BEACONS, BEACON_TOKENS, {"topic": BEACON_TOPIC}, {None, 4, 5, 6}),
         (ODD_BEACONS, BEACON_TOKENS, {"topic": SHARD_TOPIC}, {None, 4, 5, 6}),
+        (ODD_KEYRINGS, TOKENS + KEYRING_TOKENS, {"topic": KEYRING_TOPIC, "known": False}, {None, 4, 5}),
     ],
-    ids=["config-update", "beacon", "shard"],
+    ids=["config-update", "beacon", "shard", "keyring"],
 )
 def test_python_and_node_agree_about_a_thousand_odd_messages(
     plain: list[bytes],
@@ -202,7 +256,7 @@ def test_python_and_node_agree_about_a_thousand_odd_messages(
     python: dict[str, Verdict] = {}
     for number, body in enumerate(islice(odd_bodies(rng, plain, tokens), 1_000)):
         path = tmp_path / f"{number:04}.json"
-        raw = sealed(body, as_type="beacon" if where else "config-update")
+        raw = sealed(body, as_type=body_type({"topic": TOPIC, **where}))
         path.write_bytes(Vector("odd", "", raw, (0, ""), **where).as_json())
         python[path.stem] = python_verdict(load(path))[0]
     node = node_verdicts(sorted(tmp_path.iterdir()))
@@ -263,10 +317,14 @@ BEYOND_SCHEMAS = {
     *("beacon-duplicate", "beacon-duplicate-escaped", "beacon-duplicate-service", "beacon-nan"),
     *("beacon-number-exponent", "beacon-number-float", "beacon-sequence-float"),
     *("beacon-digest-newline", "beacon-name-newline"),  # to Python's `$`, not to that of JSON Schema
+    *("keyring-duplicate", "keyring-duplicate-escaped", "keyring-duplicate-roles", "keyring-number-nan"),
+    *("keyring-number-float", "keyring-number-exponent", "keyring-generation-float", "keyring-rest"),
+    *("keyring-surrogate", "keyring-key-newline", "keyring-key-twice", "keyring-revoked-twice"),
+    *("keyring-no-root", "keyring-no-config", "keyring-root-upper", "keyring-five-config-keys"),
 }
 
 
-@pytest.mark.parametrize("kind", ["config-update", "health", "beacon"])
+@pytest.mark.parametrize("kind", ["config-update", "health", "beacon", "keyring"])
 def test_the_schemas_accept_what_is_good_and_refuse_what_is_misshapen(kind: str) -> None:
     schema = json.loads((ROOT / f"schemas/wire/{kind}.schema.json").read_text())
     Draft202012Validator.check_schema(schema)

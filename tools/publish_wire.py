@@ -23,6 +23,7 @@ if str(ROOT) not in sys.path:  # started as a script
     sys.path.insert(0, str(ROOT))
 
 from config_daemon.wire.beacon import BEACON, Beacon  # noqa: E402
+from config_daemon.wire.keyring import KEYRING, KeyringBody  # noqa: E402
 from config_daemon.wire.messages import CONFIG_UPDATE, FORMAT_VERSION, HEALTH, ConfigUpdate, Health, Message  # noqa: E402
 from config_daemon.wire.sealing import media_type  # noqa: E402
 from tools.wire_vectors import vectors  # noqa: E402
@@ -76,7 +77,8 @@ def _close(schema: Any) -> None:
 def published() -> dict[Path, bytes]:
     """Return every generated file: its path below the project's root, and its bytes."""
     files = {Path(f"schemas/vectors/{vector.name}.json"): vector.as_json() for vector in vectors()}
-    for model, body_type in ((ConfigUpdate, CONFIG_UPDATE), (Health, HEALTH), (Beacon, BEACON)):
+    models = ((ConfigUpdate, CONFIG_UPDATE), (Health, HEALTH), (Beacon, BEACON), (KeyringBody, KEYRING))
+    for model, body_type in models:
         text = json.dumps(wire_schema(model, body_type), indent=2, ensure_ascii=False)
         files[Path(f"schemas/wire/{body_type}.schema.json")] = text.encode() + b"\n"
     return files

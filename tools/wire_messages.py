@@ -18,7 +18,7 @@ from config_daemon.wire.sealing import canonical, seal
 from config_daemon.wire.tail import TAIL_BYTES
 
 SEED_TEXT = "config-daemon test vectors, key {}: never trust it"
-KEY_NAMES = ("alpha", "beta", "gamma")
+KEY_NAMES = ("alpha", "beta", "gamma", "delta", "epsilon")
 TOPIC = "system/config/stt-worker"
 HEALTH_TOPIC = "system/health/config-daemon"
 ED25519_ORDER = (1 << 252) + 27742317777372353535851937790883648493  # of the group, RFC 8032 section 5.1
@@ -91,6 +91,10 @@ class Vector:
     generation: int = 1
     floor: tuple[int, int, str] | None = None
     list_sha256: str | None = None  # of a good shard: the digest by which a beacon names its list
+    keyrings: tuple[
+        bytes, ...
+    ] = ()  # taken before, one after the other; without `keys` the first was installed
+    known: bool | None = None  # of a good keyring: whether it is the one held already
 
     def as_json(self) -> bytes:
         """Return the vector's file."""
@@ -100,6 +104,11 @@ class Vector:
             "topic": self.topic,
             "services": list(self.services),
             "public_keys": [PUBLIC[name] for name in self.keys],
+            **(
+                {"keyrings_base64": [b64encode(raw).decode() for raw in self.keyrings]}
+                if self.keyrings
+                else {}
+            ),
             "generation": self.generation,
             "floor": self.floor
             and dict(zip(("generation", "sequence", "body_sha256"), self.floor, strict=True)),
@@ -112,6 +121,8 @@ class Vector:
             members["body_sha256"] = body_sha256(self.message)
         if self.list_sha256:
             members["list_sha256"] = self.list_sha256
+        if self.known is not None:
+            members["known"] = self.known
         return json.dumps(members, indent=2, ensure_ascii=False).encode() + b"\n"
 
 

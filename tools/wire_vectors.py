@@ -15,6 +15,8 @@ from typing import Any
 from config_daemon.wire.sealing import canonical, media_type, pae
 from config_daemon.wire.tail import MAX_MESSAGE_BYTES, TAIL_BYTES
 from tools.beacon_vectors import beacon_vectors
+from tools.held_vectors import judged_under_keyrings
+from tools.keyring_vectors import keyring_vectors
 from tools.wire_messages import (
     CONFIG,
     ED25519_ORDER,
@@ -40,7 +42,7 @@ BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
 def vectors() -> list[Vector]:
-    """Return every vector: about configs and health in the order of the steps, then about beacons."""
+    """Return every vector: about configs and health in the order of the steps, beacons, keyrings, what they change."""
     groups = (
         _good_values(),
         _good_forms(),
@@ -51,7 +53,12 @@ def vectors() -> list[Vector]:
         _members(),
         _order(),
     )
-    return [*(vector for group in groups for vector in group), *beacon_vectors()]
+    return [
+        *(vector for group in groups for vector in group),
+        *beacon_vectors(),
+        *keyring_vectors(),
+        *judged_under_keyrings(),
+    ]
 
 
 def _good_values() -> Iterator[Vector]:

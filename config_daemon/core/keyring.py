@@ -46,7 +46,8 @@ def meet(held: Keyring, raw: bytes) -> Shown:
         if rejection.reason not in _KNOWN:
             return Shown("foreign", None)
         shown = read_keyring(raw, held.roots)
-        return Shown("older" if _covers(held, shown) else "merge", shown)
+        is_older = shown.sha256 == held.sha256 or _covers(held, shown)  # the same, if another root signed it
+        return Shown("older" if is_older else "merge", shown)
     return Shown("ours" if shown is held else "take", shown)
 
 
@@ -76,7 +77,11 @@ def signing_key(keyring: Keyring, available: Sequence[str], chosen: str | None) 
 
 def grace_ends_ms(keyring: Keyring, grace_seconds: float) -> int:
     """Return when a key that this keyring brought may be used, in Unix milliseconds."""
-    return round(datetime.fromisoformat(keyring.issued_at).timestamp() * 1000 + grace_seconds * 1000)
+    try:
+        issued = datetime.fromisoformat(keyring.issued_at).timestamp()
+    except ValueError:  # a day that no calendar has, by whoever holds a root
+        issued = 0.0
+    return round(1000 * (issued + grace_seconds))
 
 
 def adding(held: Keyring, keys: Iterable[tuple[bytes, Iterable[str]]], at: str) -> KeyringBody:

@@ -14,13 +14,14 @@ from typing import Literal, NamedTuple
 from config_daemon import failpoints
 from config_daemon.core.health import Findings
 from config_daemon.core.keyring import grace_ends_ms, meet, merging, signing_key, walk
+from config_daemon.core.sealed import Sealed
 from config_daemon.errors import ConfigDaemonError, KeyUnavailable, RejectedUpdate, UsageError
 from config_daemon.logs import Logger
 from config_daemon.store.dotenv import EnvFile
 from config_daemon.store.keyfiles import KeyFiles, Signer
 from config_daemon.store.keyrings import KeyringFiles
 from config_daemon.store.marks import Numbers
-from config_daemon.wire.keyring import Keyring, kept_keyring, of_key, seal_keyring
+from config_daemon.wire.keyring import Keyring, installed_keyring, kept_keyring, of_key, seal_keyring
 
 LOOK_SECONDS = 1.0
 News = Literal["keyring", "signer"]
@@ -88,6 +89,13 @@ class Identity:
         """Return id and bytes of the key that seals the LKG and the marks."""
         return self._keys.hmac_id, self._keys.hmac_key
 
+    def vouches(self, sealed: Sealed | None) -> bool:
+        """Tell whether whoever holds the keyring in force would believe a message that was sealed before."""
+        if sealed is None:
+            return False
+        generation, key_id = sealed.fingerprint.generation, sealed.fingerprint.key_id
+        return generation == self.keyring.generation and key_id in self.keyring.config_ids
+
     def look(self, now: float, near: Collection[str], env_file: EnvFile | None) -> News | None:
         """Follow files and time; tell what has changed."""
         if now >= self._look_at or "keyring" in near or env_file is not self._env_file:
@@ -112,7 +120,7 @@ class Identity:
 
         What neither follows ours nor is covered by it is merged, where our own key is a root of both.
         """
-        for found in filter(None, map(_kept, shown if self._missing else ())):
+        for found in filter(None, map(_installed, shown if self._missing else ())):
             if (found.number, found.sha256) == self._missing:
                 self._take([found])
         self._take(walk(self.keyring, shown))
@@ -308,6 +316,15 @@ def resume(known: tuple[int, str] | None, own: Keyring, rings: KeyringFiles) -> 
         return Held(own, known)
     path = walk(start, stored)
     return Held(path[-1] if path else start, None)
+
+
+def _installed(raw: bytes) -> Keyring | None:
+    try:
+        return installed_keyring(
+            raw
+        )  # a digest says nothing of the signature, and all must be able to check that
+    except RejectedUpdate:
+        return None
 
 
 def _kept(raw: bytes) -> Keyring | None:

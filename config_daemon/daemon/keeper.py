@@ -50,7 +50,7 @@ class CacheKeeper:
         self.valid = valid
         self._stale = not valid
         self._draft: Draft | None = None
-        self._draft_key = b""
+        self._draft_key = hmac_key()
         self._work: Work | None = None
         self._writing = False
         self._began = 0.0
@@ -109,7 +109,8 @@ class CacheKeeper:
 
     def next_due(self, now: float) -> float:
         """Return in how many seconds there is something to do."""
-        if self._writing or not (self._stale or self._draft):
+        rekeyed = self._hmac_key() != self._draft_key
+        if self._writing or not (self._stale or self._draft or rekeyed):
             return 60.0
         return 0.0 if self._draft else max(0.0, self._not_before - now)
 

@@ -125,7 +125,9 @@ class Daemon:
         for service, entry in p.plan.behind() if self._may_send() else ():
             if not p.broker.has_window:
                 return True
-            if must_keep(entry) and not p.mirror.may_send(service, now):
+            if must_keep(entry) and not (
+                p.mirror.may_send(service, now) and p.identity.vouches(entry.sealed)
+            ):
                 continue
             waiting, topic = True, p.topics.config(service)
             if not p.broker.room(topic, now) or p.sight.is_unread(service):

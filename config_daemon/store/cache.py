@@ -16,19 +16,21 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from config_daemon import failpoints
 from config_daemon.core.sealed import Fingerprint, Sealed
 from config_daemon.errors import CacheError, RejectedUpdate
 from config_daemon.store.files import create_beside, read_capped, sync_folder
 from config_daemon.store.ports import Place
+from config_daemon.wire import values
 from config_daemon.wire.mac import tail_hmac, unseal_hmac
+from config_daemon.wire.messages import CONFIG_OFFSET
 from config_daemon.wire.sealing import canonical
 
 LKG = "lkg"
 MAX_BYTES = 1 << 30
 CHUNK_BYTES = 1 << 20
+_ONE_MESSAGE = rb"\"signature\":\""  # as it stands in the text that a sealed message is here
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +62,20 @@ def load(path: Path, hmac_keys: Iterable[bytes]) -> Cache | None:
     Raises: CacheError when it is there and cannot be trusted.
     """
     try:
-        members = json.loads(unseal_hmac(read_capped(path, MAX_BYTES), LKG, hmac_keys))
+        body = unseal_hmac(read_capped(path, MAX_BYTES), LKG, hmac_keys)
+        values.check_parts(body, max(1, body.count(_ONE_MESSAGE)))
+        members = json.loads(body, parse_float=str)  # they are only in the payload, which is for people
         head = Head(
             **{name: members[name] for name in Head.__slots__ if name != "feed"}, feed=Place(*members["feed"])
         )
-        payload = members["payload"]
-        return Cache(head, {name: _sealed(text, payload[name]) for name, text in members["sealed"].items()})
+        if members["payload"].keys() != members["sealed"].keys():
+            raise ValueError("payload and sealed are not of the same services")
+        return Cache(head, {name: _sealed(text) for name, text in members["sealed"].items()})
     except FileNotFoundError:
         return None
-    except (RejectedUpdate, OSError, ValueError, TypeError, KeyError) as error:
+    except (
+        RejectedUpdate, OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError
+    ) as error:  # fmt: skip
         reason = error.reason if isinstance(error, RejectedUpdate) else str(error)
         raise CacheError(f"{path} cannot be trusted: {reason}") from error
 
@@ -155,10 +162,14 @@ def set_aside(path: Path, folder: Path, stamp: str) -> Path:
     return place
 
 
-def _sealed(text: str, config: Any) -> Sealed:
+def _sealed(text: str) -> Sealed:
     members = json.loads(text)
     fingerprint = Fingerprint(
         bytes.fromhex(members["checksum"]), members["config_version"], members["config_epoch"],
         members["generation"], members["key_id"], members.get("deleted", False),
     )  # fmt: skip
-    return Sealed(text.encode("utf-8"), members["sequence"], fingerprint, len(canonical(config)))
+    config = text[CONFIG_OFFSET:]
+    end = values.end_of_value(config)  # not by writing the payload again: many floats take long
+    if end is None:
+        raise ValueError("a message has no config at its place")
+    return Sealed(text.encode("utf-8"), members["sequence"], fingerprint, len(config[:end].encode("utf-8")))

@@ -163,6 +163,8 @@ class Numbers:
             self.trouble = error.strerror or str(error)
             raise
         self.last = last
+        for stale in ("keyring", "key"):
+            self._noted.pop(stale, None)
 
     def note_key(self, keyring: tuple[int, str], key: str) -> None:
         """Have the next write say which single key signs: one that signed from the beginning."""

@@ -54,7 +54,9 @@ class KeyringBody(Message):
     number: Counter = Field(description="grows with every keyring; numbers may be skipped")
     generation: Counter = Field(description="rises with a revocation; messages of a lower one are refused")
     issued_at: Timestamp = Field(description="when this was sealed; for display and the grace window")
-    keys: list[ListedKey] = Field(description="the keys that are believed")
+    keys: list[ListedKey] = Field(
+        description="the keys that are believed", json_schema_extra={"minItems": 1, "maxItems": MAX_KEYS}
+    )
     revoked: list[Revocation] = Field(description="the keys that never are again")
 
 
@@ -153,7 +155,9 @@ _SIGNATURE_BYTES = 64
 
 
 def kept_keyring(raw: bytes) -> Keyring:
-    """Read a keyring again that was verified before it was kept, or whose digest is known.
+    """Read a keyring again that was verified before it was kept.
+
+    Its signature is not looked at, nor covered by its digest: whoever has the body can put any tail behind it.
 
     Raises: RejectedUpdate, as `read_keyring`, but for the signature.
     """
@@ -190,23 +194,27 @@ def _keyring(body: bytes, raw: bytes) -> Keyring:
         said = KeyringBody.model_validate(members_of(body))
     except ValidationError as error:
         raise misshapen(error) from error
+    _check_counts(said)  # before any key is looked at: that takes time for each
     keys = tuple(_trusted(one) for one in said.keys)
     revoked = {one.key_id: one for one in said.revoked}
-    names = [one.key_id for one in keys]
-    if len(set(names)) != len(names) or len(revoked) != len(said.revoked):
-        raise RejectedUpdate("bad-json", 4, "a key is listed twice")
-    if known := revoked.keys() & set(names):
+    if known := revoked.keys() & {one.key_id for one in keys}:
         raise RejectedUpdate("revoked-key", 5, f"it lists {min(known)}, which it revokes")
-    ring = Keyring(
+    return Keyring(
         said.number, said.generation, hashlib.sha256(body).hexdigest(), keys, revoked, said.issued_at, raw
     )
-    if not ring.roots or not 1 <= len(ring.config_keys) <= MAX_CONFIG_KEYS or len(keys) > MAX_KEYS:
+
+
+def _check_counts(said: KeyringBody) -> None:
+    for listed in (said.keys, said.revoked):
+        if len({one.key_id for one in listed}) != len(listed):
+            raise RejectedUpdate("bad-json", 4, "a key is listed twice")
+    roots, signing = (sum(role in one.roles for one in said.keys) for role in (ROOT, CONFIG))
+    if not roots or not 1 <= signing <= MAX_CONFIG_KEYS or len(said.keys) > MAX_KEYS:
         raise RejectedUpdate(
             "bad-json",
             4,
             f"a keyring has a root, one to {MAX_CONFIG_KEYS} config keys, and {MAX_KEYS} at most",
         )
-    return ring
 
 
 def _trusted(listed: ListedKey) -> TrustedKey:

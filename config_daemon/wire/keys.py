@@ -62,6 +62,11 @@ def signing_key_from_pem(text: str) -> SigningKey:
     return SigningKey(_unwrap(text.strip(), "PRIVATE KEY", _PKCS8_PREFIX))
 
 
+def signing_key(seed: bytes) -> SigningKey:
+    """Return the private key that 32 random bytes are."""
+    return SigningKey(seed)
+
+
 def public_key_pem(key: VerifyKey) -> str:
     """Return the key as PEM, with a newline at its end."""
     return _wrap(bytes(key), "PUBLIC KEY", _SPKI_PREFIX)

@@ -17,6 +17,14 @@ from config_daemon.errors import ErrorContext
 MAX_INTEGER = (1 << 53) - 1
 MAX_DEPTH = 32
 MAX_KEYS = 10_000
+MAX_VALUES = 30_000
+# of what is read: commas, lists and objects; MAX_VALUES empty lists have twice as many, and there is an envelope
+MAX_PARTS = 2 * MAX_VALUES + 1000
+MAX_MEMBERS = 25_000  # of what is read: a beacon of 1 MiB lists 13 000 services
+MAX_DIGITS = 400  # of one number that is read: Python takes the square of their number
+_TO_ZERO = bytes.maketrans(b"123456789", b"0" * 9)
+_NO_PARTS = bytes(set(range(256)) - set(b'[{,:"'))
+_LONG_ZERO = b"0" * (MAX_DIGITS + 1)
 _NO_TEXT = object()  # stands for a key that is no text
 
 
@@ -47,6 +55,37 @@ def parse(text: bytes | str) -> Any:
         raise BadJson(str(error)) from error
 
 
+def check_parts(text: bytes, messages: int = 1) -> None:
+    """Refuse what takes a parser long: 1 MiB of `[[]],` takes 30 times as long as 1 MiB of text.
+
+    Raises: BadJson.
+    """
+    if len(text) <= MAX_MEMBERS or (_fits(text, messages) and not _has_long_number(text)):
+        return
+    # what stands in texts does not count; a backslash can escape a quote only where it is not escaped itself
+    plain = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    parts = _outside_texts(
+        plain.translate(None, _NO_PARTS).replace(b'""', b"")
+    )  # most texts are gone before the split
+    if not _fits(parts, messages):
+        raise BadJson(f"more than {MAX_MEMBERS} members, or {MAX_PARTS} commas, lists and objects")
+    if _has_long_number(plain) and _has_long_number(_outside_texts(plain)):
+        raise BadJson(f"a number of more than {MAX_DIGITS} digits")
+
+
+def _fits(text: bytes, messages: int) -> bool:
+    parts = text.count(b",") + text.count(b"[") + text.count(b"{")
+    return text.count(b":") <= MAX_MEMBERS * messages and parts <= MAX_PARTS * messages
+
+
+def _has_long_number(text: bytes) -> bool:
+    return _LONG_ZERO in text.translate(_TO_ZERO)
+
+
+def _outside_texts(text: bytes) -> bytes:
+    return b" ".join(text.split(b'"')[::2])
+
+
 def end_of_value(text: str) -> int | None:
     """Return where the JSON value that begins at index 0 ends, or None when none begins there."""
     try:
@@ -59,7 +98,12 @@ def problems(values: Any) -> tuple[ErrorContext, ...]:
     """Return everything in `values` that two JSON parsers could read differently; empty when fine."""
     found: list[ErrorContext] = []
     keys = 0
-    for path, depth, value in _walk(values):
+    for number, (path, depth, value) in enumerate(_walk(values)):
+        if number >= MAX_VALUES:
+            found.append(
+                _problem("", "TOO_MANY_VALUES", f"more than {MAX_VALUES} values", "Split the service in two.")
+            )
+            break
         if depth > MAX_DEPTH:
             found.append(
                 _problem(path, "TOO_DEEP", f"nested deeper than {MAX_DEPTH} levels", "Flatten the values.")
@@ -160,4 +204,4 @@ def _finite(text: str) -> float:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
-_SCANNER = json.JSONDecoder()
+_SCANNER = json.JSONDecoder(parse_int=len, parse_float=len)  # numbers only to be stepped over

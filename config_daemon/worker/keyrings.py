@@ -1,7 +1,8 @@
 """Follow the keyring: believe a newer one once it is durable, and show the one held to whoever is behind.
 
 Laws: a keyring is kept before it is believed; a refusal changes nothing; what is refused on the topic of
-the newest one is reported and answered with evidence, because then somebody publishes another past.
+the newest one is reported and answered with evidence, because then somebody publishes another past; what
+was taken gives way to an installed keyring that it does not go on from, because a person chose that one.
 
 Source: docs/protocol.md "Keys and keyrings" and "Evidence".
 """
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from config_daemon.errors import KeyUnavailable, RejectedUpdate
-from config_daemon.wire.keyring import KEYRING, Keyring, installed_keyring
+from config_daemon.wire.keyring import KEYRING, Keyring, kept_keyring
 from config_daemon.wire.keys import verify_key
 from config_daemon.wire.topics import Topics
 from config_daemon.worker.keep import Keep
@@ -31,23 +32,33 @@ class Keyrings:
     ) -> None:
         self._trust, self._keep, self._topics = trust, keep, topics
         self._lookout, self._report = lookout, report
+        self._is_started = False
 
     def start(self) -> bool:
         """Believe what was taken last, unless a newer one was installed; True when what was kept is lost."""
+        self._is_started = True
         kept = self._keep.load_keyring()
         if kept.raw is None:
             return kept.lost
         try:
-            held, past = installed_keyring(kept.raw), [verify_key(key) for key in kept.past]
+            # verified when it was taken; the root that signed it may be none of its own
+            taken, past = kept_keyring(kept.raw), [verify_key(key) for key in kept.past]
         except (RejectedUpdate, KeyUnavailable):
             self._keep.set_aside(KEYRING)
             return True
-        if held.number >= self._trust.keyring.number:
-            self._trust.hold(held, past)
+        installed = self._trust.keyring
+        self._trust.hold(taken, past)
+        if not _goes_on_from(installed, taken):
+            self._trust.hold(installed)
         return False
 
     def take(self, topic: str, raw: bytes) -> Outcome:
-        """Take bytes from a keyring's topic: `taken`, or `later` when they could not be kept."""
+        """Take bytes from a keyring's topic: `taken`, or `later` when they could not be kept.
+
+        Raises: RuntimeError before `start`, when nobody knows what was taken last.
+        """
+        if not self._is_started:
+            raise RuntimeError("start() comes before the first message")
         held = self._trust.keyring
         try:
             shown = self._trust.follow(raw)
@@ -81,3 +92,11 @@ class Keyrings:
                 rejection.reason if rejection else None,
             )
         )
+
+
+def _goes_on_from(installed: Keyring, taken: Keyring) -> bool:
+    return taken.raw == installed.raw or (
+        taken.number > installed.number
+        and taken.generation >= installed.generation
+        and taken.revoked.keys() >= installed.revoked.keys()
+    )

@@ -86,7 +86,8 @@ class Trust:
 
     def hold(self, keyring: Keyring, past: Sequence[VerifyKey] = ()) -> None:
         """Believe another keyring from now on: one that `follow` returned and that was made durable."""
-        self.past = tuple(dict.fromkeys((*past, *self.past_after(keyring))))[-MAX_PAST_KEYS:]
+        # what was kept is newer than what was installed
+        self.past = tuple(dict.fromkeys((*self.past_after(keyring), *past)))[-MAX_PAST_KEYS:]
         self.keyring = keyring
 
     def past_after(self, keyring: Keyring) -> tuple[VerifyKey, ...]:

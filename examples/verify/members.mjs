@@ -107,3 +107,29 @@ export const isBeacon = shaped({
   shards: optional(mapOf(shard, sha256)),
   audit: optional(mapOf(oneOf("history", "access"), numbered)),
 });
+
+const MAX_LISTED = 8;
+const MAX_CONFIG_KEYS = 4;
+const REASON_CHARACTERS = 200;
+const listedKey = shaped({ key_id: keyId, public_key: sha256, roles: listOf(text()) });
+// a character is a code point, of which some take two units of a JavaScript string
+const reason = (value) => typeof value === "string" && [...value].length <= REASON_CHARACTERS;
+const revocation = shaped({ key_id: keyId, at: timestamp, reason });
+const allDiffer = (list) => new Set(list.map((one) => one.get("key_id"))).size === list.length;
+const keyring = shaped({
+  version,
+  number: counter,
+  generation: counter,
+  issued_at: timestamp,
+  keys: listOf(listedKey),
+  revoked: listOf(revocation),
+});
+
+/** Tell whether a Map has the members of a keyring: a root, one to four keys for configs, eight at most, no key twice. */
+export function isKeyring(members) {
+  if (!keyring(members)) return false;
+  const [keys, revoked] = [members.get("keys"), members.get("revoked")];
+  const having = (role) => keys.filter((one) => one.get("roles").includes(role)).length;
+  const counts = having("root") >= 1 && having("config") >= 1 && having("config") <= MAX_CONFIG_KEYS;
+  return counts && keys.length <= MAX_LISTED && allDiffer(keys) && allDiffer(revoked);
+}

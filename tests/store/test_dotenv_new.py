@@ -23,7 +23,7 @@ def test_quote_round_trips(value: str, tricky: str) -> None:
     assert values("".join(f"{name}={quote(value)}\n" for name, value in expected.items())) == expected
 
 
-@pytest.mark.parametrize("value", [" " * 5_000, "\n" * 100_000, "'\"\\" * 1_000, PEM, ""])
+@pytest.mark.parametrize("value", [" " * 5_000, "\n" * 10_000, "'\"\\" * 1_000, PEM, ""])
 def test_quote_round_trips_long_values_on_one_line(value: str) -> None:
     assert "\n" not in quote(value)
     assert values(f"A={quote(value)}\nB=1") == {"A": value, "B": "1"}

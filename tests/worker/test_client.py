@@ -21,7 +21,9 @@ from tests.broker_proxy import Proxy
 from tests.real_broker import Broker
 from tests.worker.edge import Edge
 from tests.worker.following import Following
-from tests.worker.updates import TOPIC, update
+from tests.worker.test_keyrings import NEW, REVOKED
+from tests.worker.test_keyrings import Edge as KeyringEdge
+from tests.worker.updates import SERVICE, TOPIC, TOPICS, update
 
 ROOT = Path(__file__).parents[2]
 
@@ -121,6 +123,57 @@ def test_what_was_not_taken_is_delivered_again(broker: Broker, raw_client: Clien
         assert [seen.get(timeout=5) for _ in range(3)] == [("t/wanted", b"now")] * 3
         raw_client(broker).publish("t/live", b"it goes on")
         assert seen.get(timeout=5) == ("t/live", b"it goes on")
+
+
+def test_what_is_not_taken_comes_again_on_the_same_connection_at_once_and_then_ever_later(
+    broker: Broker, raw_client: ClientFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "RETRY_LAST_SECONDS", 60.0)
+    seen: queue.Queue[float] = queue.Queue()
+
+    def refuse(topic: str, _raw: bytes) -> bool:
+        if topic == "t/wanted":
+            seen.put(time.monotonic())
+        return False
+
+    sender = raw_client(broker)
+    sender.publish("t/wanted", b"now", retain=True)
+    with Following(broker.url, receive=refuse) as following:
+        at = [seen.get(timeout=10) for _ in range(5)]
+        # at once, after 0.25 s, 0.5 s, 1 s: none of them sooner, however often it is refused
+        assert at[1] - at[0] < 0.25
+        assert at[4] - at[1] >= 1.75
+        for number in range(50):
+            sender.publish("t/live", b"%d" % number)
+        sender.publish("t/wanted", b"later", retain=True)
+        began = time.monotonic()
+        assert seen.get(timeout=5) - began < 1.0, "what comes by itself is handed over at once"
+        assert seen.qsize() <= 1, "fifty refusals are one wish"
+        assert following.notes.empty(), "the connection has not ended"
+
+
+def test_a_keyring_brings_what_was_refused_before_it_at_once(
+    broker: Broker, raw_client: ClientFactory, tmp_path: Path
+) -> None:
+    edge = KeyringEdge(tmp_path).start()
+    sender = raw_client(broker)
+    sender.publish(TOPIC, later := update(7, key=NEW, generation=2), retain=True)
+    topics = [TOPICS.every_keyring_number, TOPICS.keyring, TOPIC]
+    states: queue.Queue[tuple[str, str | None]] = queue.Queue()
+
+    def receive(topic: str, raw: bytes) -> bool:
+        wanted = edge.follower.receive(topic, raw)
+        states.put((edge.reports[-1].state, edge.reports[-1].reason))
+        return wanted
+
+    with Following(broker.url, topics, receive) as following:
+        assert states.get(timeout=5) == ("rejected", "bad-signature")
+        sender.publish(TOPICS.keyring, REVOKED, retain=True)
+        assert states.get(timeout=5) == ("applied", None)
+        while edge.applied == []:
+            states.get(timeout=1)
+        assert following.notes.empty()
+    assert edge.keep.load(SERVICE).belief.current == later
 
 
 @pytest.mark.parametrize("state", ["connected", "no broker", "silent broker"])
