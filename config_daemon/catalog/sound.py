@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from config_daemon.catalog.shape import Finding, Path
-from config_daemon.wire.values import MAX_DEPTH, MAX_INTEGER, MAX_KEYS
+from config_daemon.wire.values import MAX_DEPTH, MAX_INTEGER, MAX_KEYS, MAX_VALUES
 
 TOO_LARGE: Final = "INTEGER_TOO_LARGE"
-_MAX_ITEMS: Final = 1 << 19  # more do not fit into a message of 1 MiB
+_MAX_ITEMS: Final = MAX_VALUES
 
 
 def sift(values: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Finding]]:

@@ -22,7 +22,6 @@ from config_daemon.errors import InvalidConfig
 from config_daemon.store.ports import BadRow, Row, Tombstone
 from config_daemon.store.status import ServiceStatus, StatusBoard
 from config_daemon.store.transaction import Definitions, parse_stored
-from config_daemon.wire import values
 from config_daemon.wire.sealing import canonical
 
 Found = Row | Tombstone | BadRow | None
@@ -39,7 +38,7 @@ CONDITION = {
     "too-large": "too-large",
 }
 SHOWN_ERRORS = 5
-ENVELOPE_BYTES, ENVELOPE_PARTS = 700, b"," * 100  # what a message holds beside its config, with room
+ENVELOPE_BYTES = 700  # what a message holds beside its config, with room
 
 
 class Judge:
@@ -102,23 +101,14 @@ class Judge:
             self._hold_back(row.service, row.version, resolved.verdict, detail, resolved, stored)
             return
         config = canonical(resolved.values)
-        if too_large := self._too_large(config):
-            self._hold_back(row.service, row.version, "too-large", too_large, resolved, stored)
+        if len(config) > self._limit:
+            detail = f"the config has {len(config)} bytes, at most {self._limit} fit into a message"
+            self._hold_back(row.service, row.version, "too-large", detail, resolved, stored)
             return
         self._want(row.service, config, row.version)
         self._tell(
             row.service, row.version, resolved, self._progress(row.service), stored=stored, config=config
         )
-
-    def _too_large(self, config: bytes) -> str | None:
-        """Return why no message can carry a config, None when one can."""
-        if len(config) > self._limit:
-            return f"the config has {len(config)} bytes, at most {self._limit} fit into a message"
-        try:
-            values.check_parts(config + ENVELOPE_PARTS)
-        except values.BadJson as error:
-            return f"no worker reads such a config: {error}"
-        return None
 
     def _want(self, service: str, config: bytes, version: int, deleted: bool = False) -> None:
         digest = hashlib.sha256(config).digest()
