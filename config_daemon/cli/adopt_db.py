@@ -42,14 +42,14 @@ def _adopt_here(session: Session, reason: str | None) -> dict[str, Any]:
     if lock is None:
         raise StoreUnavailable("a daemon started just now", suggestion="Run the command again.")
     try:
-        _, hmac_key = session.ground.keys.hmac_key()
-        known = marks.load(files.marks, (hmac_key,)) or marks.Marks(
-            generation=1, reserved=0, epoch="", feed=None
+        hmac_keys = session.ground.keys.hmac_keys()
+        known = marks.load(files.marks, hmac_keys) or marks.Marks(
+            generation=session.ground.keyring().generation, reserved=0, epoch="", feed=None
         )
         adopted = adopt_store(
             files,
             session.sealer,
-            marks.Numbers(files.marks, hmac_key, known, known.reserved),
+            marks.Numbers(files.marks, hmac_keys[0], known, known.reserved),
             highest_seen=0,
             now=timestamp(time.time_ns() // 1_000_000),
             by=session.actor,

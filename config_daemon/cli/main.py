@@ -49,7 +49,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "lkg": ("lkg", "Look at the last-known-good cache."),
     "watch": ("watch", "Show verified messages as they arrive."),
     "verify": ("verify", "Check one message as a worker would."),
-    "keys": ("keys", "Show, back up and restore the keys."),
+    "keys": ("keys", "Show, back up, rotate and revoke the keys."),
     "settings": ("settings", "Show the settings of config-daemon itself."),
     "completion": ("completion", "Print a shell's completion script."),
 }

@@ -8,7 +8,9 @@ Form: one JSON object. `format` and `version` name it; `made_at` and `keys` (pur
 people; `kdf` is argon2id with `opslimit`, `memlimit_bytes` and `salt`; `cipher` is XChaCha20-Poly1305 with
 its `nonce`; `ciphertext` holds `{"assignments": {NAME: text}}`, and everything before it is associated data,
 as compact JSON with sorted keys. `sha256` is over all other members in that form: it tells damage from a
-wrong passphrase and proves nothing. Bytes are in base64.
+wrong passphrase and proves nothing. Bytes are in base64. Version 2 may hold the key that a rotation brings too,
+and `keyrings`, a list of texts, beside the assignments; where there is neither, version 1 is written, which
+older programs read as well.
 
 Sources: RFC 9106 (Argon2), libsodium `crypto_pwhash`, `crypto_aead_xchacha20poly1305_ietf`.
 """
@@ -22,6 +24,7 @@ import unicodedata
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from nacl import pwhash
@@ -29,11 +32,18 @@ from nacl.exceptions import CryptoError
 from nacl.secret import Aead
 
 from config_daemon.errors import ConfigDaemonError, UsageError
-from config_daemon.store.keyfiles import LKG_HMAC, MASTER, PRIVATE_KEY, PUBLIC_KEY, SYMMETRIC
+from config_daemon.store.keyfiles import (
+    LKG_HMAC,
+    MASTER,
+    NEXT_PRIVATE_KEY,
+    PRIVATE_KEY,
+    PUBLIC_KEY,
+    SYMMETRIC,
+)
 from config_daemon.wire import values
 from config_daemon.wire.sealing import canonical
 
-FORMAT, VERSION = "config-daemon-key-backup", 1
+FORMAT, VERSIONS = "config-daemon-key-backup", (1, 2)
 MAX_OPSLIMIT, MAX_MEMLIMIT_BYTES = 16, 1 << 30
 _OPSLIMITS = range(pwhash.argon2id.OPSLIMIT_MIN, MAX_OPSLIMIT + 1)
 _MEMLIMITS = range(pwhash.argon2id.MEMLIMIT_MIN, MAX_MEMLIMIT_BYTES + 1)
@@ -41,7 +51,9 @@ MAX_PASSPHRASE_CHARACTERS = 1024
 REQUIRED = frozenset(
     {PRIVATE_KEY, PUBLIC_KEY, *(name for kind in (MASTER, LKG_HMAC) for name in (kind.name, kind.id_name))}
 )
-NAMES = REQUIRED | {name for kind in SYMMETRIC for name in (kind.name, kind.id_name)}
+_NAMES_1 = REQUIRED | {name for kind in SYMMETRIC for name in (kind.name, kind.id_name)}
+_NAMES = {1: _NAMES_1, 2: _NAMES_1 | {NEXT_PRIVATE_KEY}}
+MAX_KEYRINGS_BYTES = 2 << 20
 _KDF, _CIPHER = "argon2id", "xchacha20-poly1305-ietf"
 
 
@@ -58,10 +70,11 @@ COST = Cost(pwhash.argon2id.OPSLIMIT_MODERATE, pwhash.argon2id.MEMLIMIT_MODERATE
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """What a backup holds: keys and their ids, named as in `.env`."""
+    """What a backup holds: keys and their ids, named as in `.env`, and keyrings as they were signed, by number."""
 
     made_at: str
     assignments: Mapping[str, str] = field(repr=False)
+    keyrings: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 class BackupDamaged(ConfigDaemonError):
@@ -84,6 +97,8 @@ def sealed(
     passphrase: str,
     made_at: str,
     cost: Cost = COST,
+    *,
+    keyrings: Sequence[bytes] = (),
 ) -> bytes:
     """Return the backup's bytes; `keys` are the purposes and ids that anybody may read in it.
 
@@ -92,7 +107,7 @@ def sealed(
     salt, nonce = os.urandom(pwhash.argon2id.SALTBYTES), os.urandom(Aead.NONCE_SIZE)
     head: dict[str, Any] = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": 2 if keyrings or NEXT_PRIVATE_KEY in assignments else 1,
         "made_at": made_at,
         "keys": [{"purpose": purpose, "key_id": key_id} for purpose, key_id in keys],
         "kdf": {
@@ -103,7 +118,8 @@ def sealed(
         },
         "cipher": {"name": _CIPHER, "nonce": b64encode(nonce).decode()},
     }
-    body = canonical({"assignments": dict(assignments)})
+    texts = {"keyrings": [raw.decode() for raw in newest_that_fit(keyrings)]} if keyrings else {}
+    body = canonical({"assignments": dict(assignments)} | texts)
     boxed = _box(passphrase, salt, cost).encrypt(body, canonical(head), nonce).ciphertext
     head["ciphertext"] = b64encode(boxed).decode()
     head["sha256"] = hashlib.sha256(canonical(head)).hexdigest()
@@ -133,7 +149,7 @@ def opened(content: bytes, passphrase: str) -> Backup:
         body = None
     if body is None:
         raise WrongPassphrase("the passphrase does not open the backup, or somebody altered it on purpose")
-    return Backup(str(head.get("made_at")), _assignments(body))
+    return Backup(str(head.get("made_at")), *_content(body, head["version"]))
 
 
 def checked(content: bytes) -> dict[str, Any]:
@@ -147,9 +163,9 @@ def checked(content: bytes) -> dict[str, Any]:
         raise BackupDamaged("the backup is cut short, damaged, or no backup of keys") from error
     if not isinstance(head, dict) or head.get("format") != FORMAT:
         raise BackupDamaged("this is no backup that `keys backup` wrote", suggestion="Name the right file.")
-    if type(head.get("version")) is not int or head["version"] != VERSION:
+    if type(head.get("version")) is not int or head["version"] not in VERSIONS:
         raise BackupDamaged(
-            f"the backup has another version than {VERSION}, the one that this program reads",
+            f"the backup has another version than {' and '.join(map(str, VERSIONS))}, which this program reads",
             suggestion="Restore it with the program that made it, or a newer one.",
         )
     checksum = head.pop("sha256", None)
@@ -160,6 +176,13 @@ def checked(content: bytes) -> dict[str, Any]:
     if not fits:
         raise BackupDamaged("the backup is damaged: its checksum does not fit")
     return head
+
+
+def newest_that_fit(keyrings: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Return as many of the last keyrings as a backup holds."""
+    sizes = accumulate(len(raw) for raw in reversed(keyrings))
+    count = sum(size <= MAX_KEYRINGS_BYTES for size in sizes)
+    return tuple(keyrings[len(keyrings) - count :])
 
 
 def _within(kdf: Mapping[str, Any], name: str, allowed: range) -> int:
@@ -213,16 +236,18 @@ def passphrase_bytes(text: str) -> bytes:
     raise UsageError("the passphrase is no Unicode text", suggestion=mend)
 
 
-def _assignments(body: bytes) -> dict[str, str]:
+def _content(body: bytes, version: int) -> tuple[dict[str, str], tuple[bytes, ...]]:
     try:
-        found = values.parse(body)["assignments"]
+        members = values.parse(body)
+        found, keyrings = members["assignments"], members.get("keyrings", []) if version > 1 else []
         whole = (
-            set(found) <= NAMES
+            set(found) <= _NAMES[version]
             and set(found) >= REQUIRED
-            and all(type(text) is str for text in found.values())
+            and type(keyrings) is list
+            and all(type(text) is str for text in (*found.values(), *keyrings))
         )
     except (values.BadJson, KeyError, TypeError, AttributeError):
         whole = False
     if not whole:
         raise BackupDamaged("the backup opens, and does not hold the keys of a config-daemon")
-    return dict(found)
+    return dict(found), tuple(text.encode() for text in keyrings)

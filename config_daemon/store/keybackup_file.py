@@ -16,7 +16,7 @@ from config_daemon.errors import ConfigDaemonError, UsageError
 from config_daemon.store.files import PRIVATE_MODE, read_capped, sync_folder
 from config_daemon.store.keybackup import BackupDamaged
 
-MAX_BYTES = 64 * 1024
+MAX_BYTES = 1 << 22  # keyrings are in it, every one that was ever in force
 
 
 class BackupUnwritable(ConfigDaemonError):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from config_daemon.store.keyfiles import (
+    NEXT_PRIVATE_KEY,
     OLD,
     PRIVATE_KEY,
     PUBLIC_KEY,
@@ -43,11 +44,15 @@ class HeldKey:
 
 
 def held(keys: KeyFiles) -> tuple[HeldKey, ...]:
-    """Return every key that is used here: signing, master, HMAC, and an old one where `.env` names it.
+    """Return every key that is used here: signing, master, HMAC; during a rotation the next or old one too.
 
     Raises: KeyUnavailable when one is there and must not be used.
     """
     found = [_signing(keys)]
+    if coming := keys.next_signer():
+        public = bytes(coming.verify_key)
+        digest = hashlib.sha256(public).hexdigest()
+        found.append(HeldKey(NEXT_SIGNING, coming.key_id, digest, keys.source(NEXT_PRIVATE_KEY)))
     for kind in SYMMETRIC:
         source = keys.source(kind.name)
         if source is not None:
@@ -59,15 +64,18 @@ def held(keys: KeyFiles) -> tuple[HeldKey, ...]:
     return tuple(found)
 
 
-def encryption_metadata(keys: Sequence[HeldKey]) -> dict[str, Any]:
-    """Return the seed's EncryptionMetadata; an old key that is still named means a rotation under way."""
+def encryption_metadata(keys: Sequence[HeldKey], grace_ends: str | None = None) -> dict[str, Any]:
+    """Return the seed's EncryptionMetadata; a next or old key that is still named means a rotation under way.
+
+    `grace_ends` is when a staged key may sign, None where none waits.
+    """
     by_purpose = {key.purpose: key for key in keys}
     return {
         "master_key_id": by_purpose["master"].key_id,
         "hmac_key_id": by_purpose["lkg-hmac"].key_id,
         "signature_public_key_hash": by_purpose[SIGNING].digest,
-        "rotation_status": "in-progress" if by_purpose.keys() & _UNDER_WAY else "idle",
-        "grace_window_until": None,
+        "rotation_status": "in-progress" if grace_ends or by_purpose.keys() & _UNDER_WAY else "idle",
+        "grace_window_until": grace_ends,
     }
 
 
@@ -84,6 +92,8 @@ def assignments(keys: KeyFiles) -> dict[str, str]:
         found |= {PRIVATE_KEY: signing_key_pem(signer.key), PUBLIC_KEY: public_key_pem(signer.verify_key)}
     elif keys.source(PUBLIC_KEY):
         found[PUBLIC_KEY] = public_key_pem(keys.public_key())
+    if coming := keys.next_signer():
+        found[NEXT_PRIVATE_KEY] = signing_key_pem(coming.key)
     for kind in SYMMETRIC:
         if keys.source(kind.name):
             key_id, key = keys.symmetric(kind)

@@ -78,12 +78,19 @@ _Known = Mapping[tuple[str, str | None, str | None], str]
 
 
 def _when(known: _Known, key: HeldKey) -> str | None:
-    if key.digest is not None:
-        return known.get((key.purpose, key.key_id, key.digest))
+    """Return when a key was backed up; a rotation makes it the next, the present and the old one in turn."""
     same = [
-        at for (purpose, key_id, _), at in known.items() if (purpose, key_id) == (key.purpose, key.key_id)
+        at
+        for (purpose, key_id, digest), at in known.items()
+        if _lasting(purpose) == _lasting(key.purpose)
+        and key_id == key.key_id
+        and key.digest in (None, digest)
     ]
     return max(same, default=None)
+
+
+def _lasting(purpose: str) -> str:
+    return purpose.removesuffix("-next").removesuffix("-old")
 
 
 def _known(files: Files) -> _Known:

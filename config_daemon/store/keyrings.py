@@ -69,11 +69,18 @@ class KeyringFiles:
 
         Raises: OSError; the one before is then still in place.
         """
-        self._folder.mkdir(mode=0o750, exist_ok=True)
-        replace_durably(self._folder / f"{keyring.number}.json", keyring.raw, READABLE_MODE)
+        self.keep(keyring)
         failpoints.reached("before_keyring")
         replace_durably(self._newest, keyring.raw, READABLE_MODE)
         failpoints.reached("after_keyring")
+
+    def keep(self, keyring: Keyring) -> None:
+        """Keep a keyring among those that were in force.
+
+        Raises: OSError.
+        """
+        self._folder.mkdir(mode=0o750, exist_ok=True)
+        replace_durably(self._folder / f"{keyring.number}.json", keyring.raw, READABLE_MODE)
 
     def set_unmerged(self, raw: bytes | None) -> None:
         """Keep a keyring for a person to merge with the newest one, or forget it.

@@ -274,3 +274,93 @@ def test_at_a_terminal_the_passphrase_is_asked_twice_and_not_shown(
     terminal.types("Passphrase: ", PHRASE)
     assert terminal.ends() == 0, terminal.shown
     assert keys_of(empty) == keys_of(cli)
+
+
+# keyrings -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rotating(cli: Cli, tmp_path: Path) -> Path:
+    """A backup made while keys were being rotated."""
+    cli.ok("keys", "rotate")
+    cli.ok("keys", "rotate", "--hmac")
+    path = tmp_path / "rotating"
+    cli.ok("keys", "backup", str(path), text=PHRASE)
+    return path
+
+
+def test_the_next_and_the_old_key_and_all_keyrings_come_back(cli: Cli, empty: Cli, rotating: Path) -> None:
+    assert json.loads(rotating.read_text())["version"] == 2
+    assert missing(cli) is None
+    done = empty.json("keys", "restore", str(rotating), text=PHRASE)
+    assert done["keyrings"] == [1]
+    assert keys_of(empty) == keys_of(cli)
+    assert empty.files.keyring.read_bytes() == cli.files.keyring.read_bytes()
+    assert missing(empty) is None
+    assert not {key["key_id"] for key in empty.json("keys", "list")["keyring"]["keys"] if not key["here"]}
+    before = _tree(empty)
+    assert empty.json("keys", "restore", str(rotating), text=PHRASE)["restored"] == []
+    assert _tree(empty) == before
+
+
+def _tree(cli: Cli) -> dict[str, bytes]:
+    found = [cli.files.environment, cli.files.keyring, *cli.files.keyrings.glob("*.json")]
+    return {path.name: path.read_bytes() for path in found}
+
+
+def test_an_older_keyring_is_followed_and_a_newer_one_stays(cli: Cli, stick: Path, tmp_path: Path) -> None:
+    cli.ok("keys", "rotate")
+    cli.ok("keys", "split-root", str(tmp_path / "1.pem"), str(tmp_path / "2.pem"))
+    late = tmp_path / "late"
+    cli.ok("keys", "backup", str(late), text=PHRASE)
+    whole = _tree(cli)
+    assert cli.json("keys", "restore", str(stick), text=PHRASE)["keyrings"] == []
+    assert _tree(cli) == whole, "the backup from before has none"
+    cli.files.keyring.write_bytes((cli.files.keyrings / "1.json").read_bytes())
+    for number in (2, 3):
+        (cli.files.keyrings / f"{number}.json").unlink()
+    assert cli.json("keys", "restore", str(late), text=PHRASE)["keyrings"] == [2, 3]
+    assert _tree(cli) == whole
+    cli.files.keyring.write_text("damaged")
+    cli.ok("keys", "restore", str(late), text=PHRASE)
+    assert _tree(cli) == whole
+
+
+def test_a_keyring_that_knows_nothing_of_the_backups_is_never_overwritten(
+    cli: Cli, stick: Path, tmp_path: Path
+) -> None:
+    """Both have the same keys, and each issued a keyring of its own."""
+    other, roots = Cli(tmp_path / "other"), [str(tmp_path / f"{number}.pem") for number in range(4)]
+    other.ok("keys", "restore", str(stick), text=PHRASE)
+    cli.ok("keys", "split-root", *roots[:2])
+    other.ok("keys", "split-root", *roots[2:])
+    before, late = _tree(other), tmp_path / "late"
+    cli.ok("keys", "backup", str(late), text=PHRASE)
+    result = other("keys", "restore", str(late), "--json", text=PHRASE)
+    assert (result.code, result.error["error"]) == (1, "KEYRING_DIFFERS")
+    assert _tree(other) == before
+
+
+def test_a_staged_key_that_was_revoked_meanwhile_does_not_come_back(
+    cli: Cli, stick: Path, tmp_path: Path
+) -> None:
+    new = cli.json("keys", "rotate")["key_id"]
+    staged = tmp_path / "staged"
+    cli.ok("keys", "backup", str(staged), text=PHRASE)
+    cli.ok("keys", "revoke", new, "--reason", "mistyped", "--yes")
+    assert cli.json("keys", "restore", str(staged), text=PHRASE)["restored"] == []
+    assert "NEXT" not in cli.files.environment.read_text()
+
+
+def test_a_restore_with_keyrings_that_is_killed_is_ended_by_the_next(
+    cli: Cli, target: Callable[[], Cli], rotating: Path
+) -> None:
+    step, dead = 1, True
+    while dead:
+        folder = target()
+        dead = killed_at(step, lambda: folder("keys", "restore", str(rotating), text=PHRASE))  # noqa: B023
+        folder.ok("keys", "restore", str(rotating), text=PHRASE)
+        assert keys_of(folder).items() >= keys_of(cli).items()
+        assert folder.files.keyring.read_bytes() == cli.files.keyring.read_bytes()
+        step += 1
+    assert step > 10

@@ -145,7 +145,7 @@ def test_a_part_that_is_missing_or_nonsense_is_damage(change: Callable[[dict[str
         opened(altered(change), PHRASE)
 
 
-@pytest.mark.parametrize("version", [2, 0, "1", True, None, 1.0])
+@pytest.mark.parametrize("version", [3, 0, "1", True, None, 1.0])
 def test_another_version_is_named_as_such(version: Any) -> None:
     with pytest.raises(BackupDamaged, match="another version"):
         opened(altered(lambda c: c.update(version=version), summed=False), PHRASE)
@@ -274,3 +274,60 @@ def test_a_record_that_cannot_be_read_counts_as_none(tmp_path: Path, content: by
     assert keyrecord.backed_up(files, [key]) == {key: None}
     keyrecord.note(files, [key], NOW)
     assert keyrecord.backed_up(files, [key]) == {key: NOW}
+
+
+def test_a_signing_key_is_the_same_one_before_and_after_it_was_activated(tmp_path: Path) -> None:
+    files = Files.below(tmp_path)
+    staged, signing = HeldKey("signing-next", "ab", "aa", None), HeldKey("signing", "ab", "aa", None)
+    hmac, old = HeldKey("lkg-hmac", "hmac-1", "cc", None), HeldKey("lkg-hmac-old", "hmac-1", "cc", None)
+    keyrecord.note(files, [staged, hmac], NOW)
+    assert keyrecord.backed_up(files, [signing, old]) == {signing: NOW, old: NOW}
+    other = HeldKey("signing", "ab", "bb", None)
+    assert keyrecord.backed_up(files, [other]) == {other: None}
+    assert keyrecord.is_backed_up(files, "ab")
+    assert not keyrecord.is_backed_up(files, "hmac-1")
+
+
+# keyrings -----------------------------------------------------------------------------------------
+
+
+def test_keyrings_and_the_next_key_make_it_a_backup_of_version_2() -> None:
+    rings = (b'{"number":1}', b'{"number":2}')
+    content = sealed(KEYS, [], PHRASE, NOW, CHEAP, keyrings=rings)
+    assert json.loads(content)["version"] == 2
+    assert (opened(content, PHRASE).keyrings, opened(content, PHRASE).assignments) == (rings, KEYS)
+    following = made(CONFIG_SIGNATURE_NEXT_PRIVATE_KEY="secret-of-next", LKG_HMAC_KEY_OLD_BASE64="x")
+    assert json.loads(following)["version"] == 2
+    assert opened(following, PHRASE).assignments["CONFIG_SIGNATURE_NEXT_PRIVATE_KEY"] == "secret-of-next"
+    assert json.loads(made())["version"] == 1, "older programs read what they can hold"
+    with pytest.raises(WrongPassphrase):
+        opened(altered_version(content), PHRASE)
+
+
+def altered_version(content: bytes) -> bytes:
+    members = json.loads(content) | {"version": 1}
+    del members["sha256"]
+    members["sha256"] = hashlib.sha256(canonical(members)).hexdigest()
+    return json.dumps(members).encode()
+
+
+def test_a_backup_holds_the_newest_keyrings_that_fit() -> None:
+    large = [bytes([65 + number]) * (900 << 10) for number in range(4)]
+    assert keybackup.newest_that_fit(large) == tuple(large[2:])
+    content = sealed(KEYS, [], PHRASE, NOW, CHEAP, keyrings=large)
+    assert len(content) < MAX_BYTES
+    assert opened(content, PHRASE).keyrings == tuple(large[2:])
+
+
+@pytest.mark.parametrize("keyrings", [[7], "text", {"a": 1}, None, [None]])
+def test_keyrings_that_are_none_make_it_no_backup(keyrings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = keybackup.canonical
+
+    def other(members: Any) -> bytes:
+        return real(members | {"keyrings": keyrings} if "assignments" in members else members)
+
+    monkeypatch.setattr(keybackup, "canonical", other)
+    content = sealed(KEYS, [], PHRASE, NOW, CHEAP, keyrings=[b"x"])
+    monkeypatch.setattr(keybackup, "canonical", real)
+    with pytest.raises(BackupDamaged, match="does not hold the keys"):
+        opened(content, PHRASE)

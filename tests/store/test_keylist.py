@@ -11,9 +11,9 @@ import pytest
 from config_daemon.store import dotenv
 from config_daemon.store.dotenv_new import write_new
 from config_daemon.store.keyfiles import KeyFiles, new_key_text
-from config_daemon.store.keylist import encryption_metadata, held
-from config_daemon.wire.keys import key_id
-from tests.store.test_keyfiles import HMAC, MASTER, PAIR, SECRETS, SIGNING, key_file, refused, without
+from config_daemon.store.keylist import assignments, encryption_metadata, held
+from config_daemon.wire.keys import key_id, signing_key_pem
+from tests.store.test_keyfiles import HMAC, MASTER, OTHER, PAIR, SECRETS, SIGNING, key_file, refused, without
 
 Keys = Callable[..., KeyFiles]
 
@@ -84,3 +84,19 @@ def test_what_is_told_of_keys_knows_them_again_and_gives_nothing_away(keys: Keys
 def test_a_private_key_that_another_process_has_is_listed_by_its_public_half(keys: Keys) -> None:
     signing, *_ = held(keys(without("CONFIG_SIGNATURE_PRIVATE_KEY")))
     assert (signing.key_id, signing.source) == (key_id(bytes(SIGNING.verify_key)), None)
+
+
+def test_the_next_key_is_told_of_and_backed_up(keys: Keys) -> None:
+    found = keys({**PAIR, "CONFIG_SIGNATURE_NEXT_PRIVATE_KEY": signing_key_pem(OTHER)})
+    told = held(found)
+    assert [(key.purpose, key.key_id) for key in told][:2] == [
+        ("signing", key_id(bytes(SIGNING.verify_key))),
+        ("signing-next", key_id(bytes(OTHER.verify_key))),
+    ]
+    assert told[1].digest == hashlib.sha256(bytes(OTHER.verify_key)).hexdigest()
+    metadata = encryption_metadata(told, "2026-01-02T03:04:05.678Z")
+    assert (metadata["rotation_status"], metadata["grace_window_until"]) == (
+        "in-progress", "2026-01-02T03:04:05.678Z",
+    )  # fmt: skip
+    assert assignments(found)["CONFIG_SIGNATURE_NEXT_PRIVATE_KEY"] == signing_key_pem(OTHER)
+    assert not [secret for secret in SECRETS if secret in f"{told!r}"]
