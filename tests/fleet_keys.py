@@ -9,11 +9,15 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from nacl.signing import SigningKey, VerifyKey
 
 from config_daemon.core.keyring import adding, keeping_roots, merging, removing, revoking
+from config_daemon.store.dotenv import read
 from config_daemon.store.dotenv_new import quote
+from config_daemon.store.files import Files
+from config_daemon.store.ground import Ground
 from config_daemon.store.keyfiles import NEXT_PRIVATE_KEY, PRIVATE_KEY, PUBLIC_KEY
 from config_daemon.store.keylist import SIGNING, HeldKey
 from config_daemon.store.keyrecord import note
@@ -27,9 +31,35 @@ from config_daemon.wire.keyring import (
     of_key,
     seal_keyring,
 )
-from config_daemon.wire.keys import key_id, public_key_pem, signing_key_pem
+from config_daemon.wire.keys import key_id, public_key_pem, signing_key_from_pem, signing_key_pem
 from config_daemon.wire.messages import timestamp
-from tests.fleet_host import Host
+
+
+class Clock(Protocol):
+    """Tells what time the people believe it is."""
+
+    def unix_ms(self) -> int:
+        """Return Unix milliseconds."""
+
+
+class Home(Protocol):
+    """A host as the people with its keys see it: a data folder, simulated or real."""
+
+    @property
+    def folder(self) -> Path:
+        """The data folder."""
+
+    @property
+    def files(self) -> Files:
+        """What is in it."""
+
+    @property
+    def ground(self) -> Ground:
+        """Its settings and keys."""
+
+    @property
+    def clock(self) -> Clock:
+        """Its time."""
 
 
 def name(key: SigningKey) -> str:
@@ -47,9 +77,10 @@ class KeyCopy:
 class KeyHolder:
     """Has every private key that was ever made for one host, and its root keys."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Home) -> None:
         self._host, self._rings = host, KeyringFiles(host.files)
         self._made = 0
+        self.dated = ""  # what stands in keyrings instead of the time
         first = host.ground.keys.signer().key
         self.first: VerifyKey = first.verify_key
         self.keys = {name(first): first}
@@ -128,8 +159,6 @@ class KeyHolder:
     @property
     def staged(self) -> SigningKey | None:
         """Return the key that `.env` holds beside the active one."""
-        from config_daemon.store.dotenv import read
-
         entries = read(self._host.files.environment).entries
         return self._in_env(NEXT_PRIVATE_KEY) if NEXT_PRIVATE_KEY in entries else None
 
@@ -146,8 +175,13 @@ class KeyHolder:
         return place
 
     def restore(self, copy: KeyCopy) -> None:
-        """Put such a copy in place of what is there."""
-        for path in self._paths():
+        """Put such a copy in place of what is there; what else `.env` says stays as it is."""
+        entries = read(copy.folder / self._host.files.environment.name).entries
+        names = (PRIVATE_KEY, PUBLIC_KEY, NEXT_PRIVATE_KEY)
+        self._set(
+            **{variable: entries[variable].value if variable in entries else None for variable in names}
+        )
+        for path in (self._host.files.keyring, self._host.files.keyrings):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
             kept = copy.folder / path.name
             if kept.is_dir():
@@ -170,7 +204,6 @@ class KeyHolder:
 
     def _in_env(self, variable: str) -> SigningKey:
         from config_daemon.store.dotenv import read
-        from config_daemon.wire.keys import signing_key_from_pem
 
         return signing_key_from_pem(read(self._host.files.environment).entries[variable].value)
 
@@ -201,4 +234,4 @@ class KeyHolder:
         beside.replace(path)
 
     def _now(self) -> str:
-        return timestamp(self._host.clock.unix_ms())
+        return self.dated or timestamp(self._host.clock.unix_ms())

@@ -247,3 +247,25 @@ def test_a_clock_that_jumps_a_year_matters_to_nobody(fleet: Fleet, jump_ms: int)
     fleet.commit(TTS, 12)
     fleet.settle()
     assert {report.reason for report in fleet.workers[TTS_WORKER].reports} == {None}
+
+
+def test_an_adoption_on_a_full_disk_changes_nothing(fleet: Fleet) -> None:
+    backup = fleet.backup()
+    fleet.commit(TTS, 11)
+    fleet.run(2.0)
+    fleet.stop_daemon()
+    fleet.restore_database(backup)
+    fleet.start_daemon()
+    fleet.run(2.0)
+    assert "not-the-newest" in fleet.host.held
+    before = fleet.health["config_epoch"]
+    fleet.host.disk_full = True
+    fleet.adopt()
+    fleet.crash_daemon()
+    fleet.host.disk_full = False
+    fleet.start_daemon()
+    fleet.run(60.0, turn=0.5)
+    assert "not-the-newest" in fleet.host.held
+    assert "history-rewritten" not in fleet.conditions
+    assert fleet.health["config_epoch"] == before
+    fleet.settle()

@@ -51,6 +51,7 @@ def adopt_store(
     The caller holds `daemon.lock`. Raises: StoreError; UsageError; OSError.
     """
     check_words(by, reason)
+    _refuse_full_disk(numbers)
     epoch = str(uuid.uuid4())
     count, heads = adopt_database(
         files.database, files.store_lock, sealer,
@@ -66,6 +67,20 @@ def adopt_store(
         reader.close()
     numbers.release(epoch=epoch, feed=place, audit=heads)
     return Adopted(epoch, count, heads)
+
+
+def _refuse_full_disk(numbers: Numbers) -> None:
+    """Find out before anything changes whether marks.json can be written: what it says must fit the database.
+
+    Raises: StoreUnavailable.
+    """
+    try:
+        numbers.write()
+    except OSError as error:
+        raise StoreUnavailable(
+            f"marks.json cannot be written, and nothing was adopted: {error.strerror}",
+            suggestion="Free space in the data folder, then run the command again.",
+        ) from error
 
 
 _READ_MANY = 500
