@@ -34,7 +34,6 @@ from config_daemon.daemon.watch import Watch
 from config_daemon.store import cache as cache_file
 from config_daemon.store import files, marks
 from config_daemon.store.ground import Ground, load_ground
-from config_daemon.store.keyfiles import KeyFiles
 from config_daemon.store.sqlite import SqliteReader
 from config_daemon.store.status import StatusBoard
 from tests.fakes import FakeBroker, FakeClock, FakeServer
@@ -169,9 +168,7 @@ class Host:
             "_unix_ms": self.clock.unix_ms,
         }  # fmt: skip
         with patch.multiple(main, **world):
-            daemon, findings, _ = main._build(
-                ground, inbox, board, reader, _Quiet(), lambda: None, partial(KeyFiles, {})
-            )
+            daemon, findings, _ = main._build(ground, inbox, board, reader, _Quiet(), lambda: None, {})
         self.process = Process(daemon, parts[0], brokers[0], inbox, reader, board, findings, threads)
 
     def tick(self, seconds: float) -> bool:

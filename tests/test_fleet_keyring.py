@@ -556,6 +556,24 @@ def test_floods_of_keyrings_are_bounded_and_cost_no_more_than_a_few_answers(flee
     assert fleet.server.retained[topics.keyring] == fleet.holder.held.raw
 
 
+def test_an_older_keyring_in_the_folder_does_not_pass_for_the_one_that_marks_name(fleet: Fleet) -> None:
+    fleet.holder.stage()
+    fleet.run(3.0)
+    copy = fleet.holder.copy()
+    fleet.holder.revoke(first_key(fleet))
+    fleet.settle()
+    fleet.stop_daemon()
+    fleet.holder.restore(copy)
+    fleet.wipe()
+    fleet.start_daemon()
+    fleet.run(5.0)
+    assert "keyring-missing" in fleet.host.held
+    marks = fleet.process.parts.sealer.numbers.marks
+    assert (marks.generation, marks.keyring and marks.keyring[0]) == (2, 2)
+    fleet.settle()  # somebody puts it back
+    assert fleet.process.parts.identity.keyring.generation == 2
+
+
 def test_a_keyring_that_is_gone_is_not_learnt_from_bytes_that_no_worker_would_take(fleet: Fleet) -> None:
     rotate(fleet)
     held = fleet.process.parts.identity.keyring

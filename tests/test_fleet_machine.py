@@ -268,6 +268,7 @@ class FleetMachine(RuleBasedStateMachine):
     @precondition(lambda self: down(self) and self.key_copies)
     @rule(index=st.integers(0, 2))
     def somebody_restores_keys(self, index: int) -> None:
+        self.fleet.lose_marks()  # keyrings go only with the host
         self.fleet.holder.restore(self.key_copies[index % len(self.key_copies)])
 
     @rule(index=st.integers(0, 1000), how=st.sampled_from(("newest", "number", "evidence", "wiped")))

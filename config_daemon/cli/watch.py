@@ -11,13 +11,19 @@ import stat
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from config_daemon.cli.arguments import Service, unknown_service
 from config_daemon.cli.session import Session, standard
 from config_daemon.errors import KeyUnavailable, RejectedUpdate, StoreError
+
+if TYPE_CHECKING:
+    from config_daemon.wire.keyring import Keyring
+    from config_daemon.wire.messages import Health
+    from config_daemon.wire.topics import Topics
+    from config_daemon.worker.health_order import HealthOrder
 
 
 @click.command()
@@ -28,9 +34,10 @@ from config_daemon.errors import KeyUnavailable, RejectedUpdate, StoreError
 @standard
 @click.pass_obj
 def command(session: Session, service: str | None, broker: str | None) -> None:
-    """Show messages as they arrive, each verified against the public key; Ctrl-C ends.
+    """Show messages as they arrive, each verified against the keyring; Ctrl-C ends.
 
-    With --json: one object a line.
+    OLD is said of a good health message, or a last will, that somebody played again: what came before it is newer.
+    With --json: one object a line, with "current": false for these.
     """
     import uuid
 
@@ -41,10 +48,10 @@ def command(session: Session, service: str | None, broker: str | None) -> None:
         _check(session, service)
     topics = Topics(session.ground.settings.topic_prefix)
     filters = [topics.config(service)] if service else [topics.every_config, topics.every_health]
-    keyring = session.ground.keyring()
+    rings, orders = Rings(session), Orders()
 
     def receive(topic: str, raw: bytes) -> bool:
-        facts = judged(topic, raw, topics, keyring)
+        facts = judged(topic, raw, topics, rings.newest(), orders)
         session.show(facts, lambda: line(facts))
         return True
 
@@ -97,7 +104,38 @@ def _once_unread(act: Callable[[], None]) -> None:
         threading.Thread(target=wait, name="stdout-watch", daemon=True).start()
 
 
-def judged(topic: str, raw: bytes, topics: Any, keyring: Any) -> dict[str, Any]:
+class Rings:
+    """The keyring of the folder, which may change while we watch.
+
+    Raises: KeyUnavailable when there is none to begin with.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session, self._held = session, session.ground.keyring()
+
+    def newest(self) -> Keyring:
+        """Return the newest keyring; the one before while it cannot be read."""
+        with contextlib.suppress(KeyUnavailable):
+            self._held = self._session.ground.keyring()
+        return self._held
+
+
+class Orders:
+    """What each daemon said last, by topic."""
+
+    def __init__(self) -> None:
+        self._orders: dict[str, HealthOrder] = {}
+
+    def is_current(self, topic: str, health: Health) -> bool:
+        """Take a verified health message; False when it was said before what is known already."""
+        from config_daemon.worker.health_order import HealthOrder
+
+        order = self._orders.setdefault(topic, HealthOrder())
+        known = order.current
+        return order.take(health) or health == known  # delivered again, as after a reconnect
+
+
+def judged(topic: str, raw: bytes, topics: Topics, keyring: Keyring, orders: Orders) -> dict[str, Any]:
     """Return what there is to say about one message."""
     from config_daemon.wire.messages import HEALTH, parse_health
     from config_daemon.wire.sealing import unseal
@@ -115,6 +153,7 @@ def judged(topic: str, raw: bytes, topics: Any, keyring: Any) -> dict[str, Any]:
     return {
         "topic": topic,
         "verdict": "good",
+        **({} if service is not None or orders.is_current(topic, message) else {"current": False}),
         **message.model_dump(mode="json", exclude_none=service is not None),
     }
 
@@ -126,7 +165,8 @@ def line(facts: dict[str, Any]) -> str:
     when = facts["issued_at"]
     if "config" not in facts:
         words = ["ok" if facts["ok"] else "NOT OK", facts["operational_mode"], str(facts["event"])]
-        return f"{when}  {facts['topic']}  {'  '.join(words)}  behind {facts['behind']}"
+        mark = "" if facts.get("current", True) else "OLD  "
+        return f"{when}  {facts['topic']}  {mark}{'  '.join(words)}  behind {facts['behind']}"
     body = "deleted" if facts.get("deleted") else json.dumps(facts["config"], ensure_ascii=False)
     return f"{when}  {facts['topic']}  version {facts['config_version']}  number {facts['sequence']}  {body}"
 

@@ -43,6 +43,10 @@ class Standing(NamedTuple):
     last: int
     epoch: str | None
 
+    def is_ours(self, own: OwnMessage) -> bool:
+        """Tell whether this very process may have sealed a message."""
+        return own.generation == self.generation and self.first < own.sequence <= self.last
+
 
 def explain(raw: bytes, own: OwnMessage | None, entry: Service | None, standing: Standing) -> Meaning:
     """Return what a message means; `own` is None unless our key signed it, `entry` what we know of the service."""

@@ -58,7 +58,7 @@ class Identity:
         numbers: Numbers,
         rings: KeyringFiles,
         findings: Findings,
-        find_keys: Callable[[EnvFile | None], KeyFiles],
+        find_keys: Callable[[EnvFile | None], KeyFiles],  # None: by `.env` as it is now
         is_backed_up: Callable[[str], bool],
         grace_seconds: float,
         now_text: Callable[[], str],
@@ -120,9 +120,11 @@ class Identity:
 
         What neither follows ours nor is covered by it is merged, where our own key is a root of both.
         """
-        for found in filter(None, map(_installed, shown if self._missing else ())):
-            if (found.number, found.sha256) == self._missing:
-                self._take([found])
+        if self._missing:
+            named = filter(None, map(_installed, shown))
+            self._take([one for one in named if (one.number, one.sha256) == self._missing][:1])
+        if self._missing:  # nothing else can be told from older
+            return []
         self._take(walk(self.keyring, shown))
         others = []
         for raw in shown:
@@ -138,7 +140,9 @@ class Identity:
 
         Raises: UsageError when there is none that may sign, KeyUnavailable when it cannot be read.
         """
-        self._keys = Keys.of(self._find_keys(self._env_file))
+        self._keys = Keys.of(self._find_keys(None))  # the keys may have come a moment ago
+        self._follow_files()
+        self._settle()
         staged = self._staged()
         if staged is None or wanted not in (None, staged.key_id):
             raise UsageError(
@@ -147,7 +151,7 @@ class Identity:
             )
         self._chosen = staged.key_id
         self._settle()
-        if self.signer is not staged:
+        if self.key_id != staged.key_id:
             raise UsageError(
                 "the new key cannot be written down as the one that signs",
                 suggestion="Free space in the data folder, then ask again.",
@@ -160,7 +164,7 @@ class Identity:
         others = [
             one
             for one in self._keys.signers[1:]
-            if one.key_id in self.keyring.config_ids and self.signer is not one
+            if one.key_id in self.keyring.config_ids and one.key_id != self.key_id
         ]
         return others[0] if others else None
 
@@ -183,6 +187,10 @@ class Identity:
         self._keys = keys
 
     def _follow_files(self) -> None:
+        if self._missing:
+            found = resume(self._missing, self.keyring, self._rings)
+            self._take([found.keyring] if found.missing is None else [], stored=True)
+            return
         self._take(walk(self.keyring, self._rings.stored()), stored=True)
         try:
             newest = self._rings.newest()

@@ -6,7 +6,6 @@ the remedy; secrets come from files and never from the command line.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
@@ -26,7 +25,7 @@ from config_daemon.daemon.beacons import Beacons
 from config_daemon.daemon.broker import Broker
 from config_daemon.daemon.dial import Credentials, dial
 from config_daemon.daemon.events import Hint, Stop
-from config_daemon.daemon.identity import Identity, Keys, resume
+from config_daemon.daemon.identity import Identity
 from config_daemon.daemon.inbox import Inbox
 from config_daemon.daemon.judge import Judge, tell_cached
 from config_daemon.daemon.keeper import CacheKeeper
@@ -35,25 +34,21 @@ from config_daemon.daemon.loop import Daemon
 from config_daemon.daemon.mirror import Mirror
 from config_daemon.daemon.notify import Notifier
 from config_daemon.daemon.parts import Parts
+from config_daemon.daemon.past import load_past
 from config_daemon.daemon.recovery import Recovery
 from config_daemon.daemon.report import Reporter
 from config_daemon.daemon.requests import Requests
 from config_daemon.daemon.sealer import Sealer
-from config_daemon.daemon.sight import NOTHING_KNOWN, Sight
+from config_daemon.daemon.sight import Sight
 from config_daemon.daemon.surroundings import Surroundings, keep_touched, touched_services
 from config_daemon.daemon.watch import Watch
-from config_daemon.errors import CacheError, SettingsError, StoreUnavailable
+from config_daemon.errors import StoreUnavailable
 from config_daemon.settings import Settings
-from config_daemon.store import cache, keyrecord, locks, marks
-from config_daemon.store.dotenv import EnvFile
+from config_daemon.store import locks
 from config_daemon.store.files import Files
 from config_daemon.store.ground import Ground, load_ground
-from config_daemon.store.keyfiles import KeyFiles
-from config_daemon.store.keyrings import KeyringFiles
-from config_daemon.store.ports import StoreFacts
 from config_daemon.store.sqlite import SqliteReader
 from config_daemon.store.status import StatusBoard
-from config_daemon.wire.keyring import of_key
 from config_daemon.wire.messages import timestamp
 from config_daemon.wire.topics import Topics
 
@@ -84,7 +79,7 @@ def _run(ground: Ground, environ: Mapping[str, str], lock: int) -> int:
     board = StatusBoard(ground.files.status)
     reader = SqliteReader(ground.files.database, ground.keys.row_sealer())
     pulse = _Pulse(notifier, lock, ground.files.daemon_lock)
-    daemon, findings, identity = _build(ground, inbox, board, reader, log, pulse, partial(KeyFiles, environ))
+    daemon, findings, identity = _build(ground, inbox, board, reader, log, pulse, environ)
     _wire_signals(inbox)
     trouble = watch.start(_folders(ground))
     if trouble:
@@ -114,28 +109,17 @@ def _build(
     reader: SqliteReader,
     log: logs.Logger,
     alive: Callable[[], None],
-    find_keys: Callable[[EnvFile | None], KeyFiles],
+    environ: Mapping[str, str],
 ) -> tuple[Daemon, Findings, Identity]:
     settings, files = ground.settings, ground.files
-    keys, hmac_keys = Keys.of(ground.keys), ground.keys.hmac_keys()
     findings, plan, topics = Findings(), Plan(), Topics(settings.topic_prefix)
-    known = marks.load(files.marks, hmac_keys)
-    _refuse_empty_folder(files, known)
-    cached, event = _load_cache(files, hmac_keys, known, findings)
-    for service, sealed in (cached.sealed if cached else {}).items():
+    past = load_past(ground, environ, findings, _unix_ms, log)
+    numbers, identity = past.numbers, past.identity
+    for service, sealed in past.sealed.items():
         plan.remember(service, sealed)
-    rings = KeyringFiles(files)
-    held = resume(known.keyring if known else None, of_key(keys.signers[0].verify_key), rings)
-    numbers = _numbers(files, keys.hmac_key, known, cached, held.keyring.generation)
-    if len(hmac_keys) > 1:
-        numbers.reserve()  # what the old key sealed is sealed anew, so that it can be retired
-    identity = Identity(
-        held, keys, numbers, rings, findings, find_keys, partial(keyrecord.is_backed_up, files),
-        settings.key_grace_seconds, lambda: timestamp(_unix_ms()), _unix_ms, log,
-    )  # fmt: skip
     sealer = Sealer(identity, numbers, findings, _unix_ms)
-    if known is not None and known.held is not None:
-        findings.open(*known.held, sealer.now())  # a restart ends no hold
+    if held := numbers.marks.held:
+        findings.open(*held, sealer.now())  # a restart ends no hold
     catalog = Catalog.load(settings.schema_folder or files.schemas)
     dialing = partial(
         _dial, settings, _credentials(ground), f"{settings.name}-{uuid.uuid4().hex[:12]}", inbox
@@ -150,34 +134,32 @@ def _build(
         sealer.now,
         partial(keep_touched, files.epoch),
     )
-    places = [place for place in (known and known.feed, cached and cached.head.feed) if place]
-    facts = StoreFacts(cached.head.config_epoch, cached.head.schema_version, "") if cached else NOTHING_KNOWN
     judge = Judge(
         catalog, plan, findings, board, lambda: identity.signs, sealer.now, settings.max_message_bytes
     )
-    sight = Sight(reader, judge, findings, sealer.now, places, facts)
+    sight = Sight(reader, judge, findings, sealer.now, past.places, past.facts)
     started_at = sealer.now()
 
     def tell_all() -> None:
         _introduce(board, ground, identity, started_at)
         surroundings.tell()
 
-    keeper = CacheKeeper(files.cache, lambda: identity.hmac[1], plan, inbox.put, valid=cached is not None)
-    if len(hmac_keys) > 1:
+    keeper = CacheKeeper(files.cache, lambda: identity.hmac[1], plan, inbox.put, valid=past.lkg_valid)
+    if past.is_rekeyed:
         keeper.touch()
     reporter = Reporter(
         sealer, broker, findings, board, ground, log, plan, sight, keeper,
-        env_services=lambda: surroundings.overrides.keys() | surroundings.orphaned, event=event, tell_all=tell_all,
+        env_services=lambda: surroundings.overrides.keys() | surroundings.orphaned, event=past.event, tell_all=tell_all,
     )  # fmt: skip
     mirror = Mirror(
         broker, plan, findings, topics, lambda: identity.keyring.config_keys, reporter.topic,
         standing=lambda: sealer.standing(sight.known.epoch), raise_to=numbers.raise_to,
         keep_hold=numbers.hold, now_text=sealer.now,
-        has_past=(known is not None and known.feed is not None) or cached is not None, log=log,
+        has_past=bool(past.places), log=log,
     )  # fmt: skip
     auditor = Auditor(files.database, numbers, findings, sealer.now)
     beacons = Beacons(sealer, broker, plan, topics, identity, auditor)
-    keyrings = Keyrings(identity, broker, rings, topics, findings, sealer.now)
+    keyrings = Keyrings(identity, broker, past.rings, topics, findings, sealer.now)
     recovery = Recovery(
         files, ground.keys.row_sealer(), sealer, sight, mirror, keeper, auditor,
         reread_all=lambda: sight.reread(plan.services),
@@ -199,32 +181,6 @@ def _build(
         alive=alive,
     )  # fmt: skip
     return Daemon(parts), findings, identity
-
-
-def _load_cache(
-    files: Files, hmac_keys: tuple[bytes, ...], known: marks.Marks | None, findings: Findings
-) -> tuple[cache.Cache | None, str]:
-    """Return the cache, and what the first health calls the start; a bad cache goes into quarantine."""
-    try:
-        cached = cache.load(files.cache, hmac_keys)
-    except CacheError as error:
-        now = timestamp(_unix_ms())
-        with contextlib.suppress(OSError):
-            cache.set_aside(files.cache, files.quarantine, now.replace(":", ""))
-        findings.open("lkg-tampered", files.cache.name, error.message, now)
-        return None, "lkg-tampered"
-    if cached is not None:
-        return cached, "started"
-    return None, "lkg-created" if known else "initialised"
-
-
-def _numbers(
-    files: Files, hmac_key: bytes, known: marks.Marks | None, cached: cache.Cache | None, generation: int
-) -> marks.Numbers:
-    head = cached.head if cached else None
-    highest = head.sequence if head and head.generation == generation else 0
-    start = known or marks.Marks(generation, 0, head.config_epoch if head else "", feed=None)
-    return marks.Numbers(files.marks, hmac_key, start, last=max(start.reserved, highest, _unix_ms()))
 
 
 def _introduce(board: StatusBoard, ground: Ground, identity: Identity, started_at: str) -> None:
@@ -313,11 +269,3 @@ def _take_lock(files: Files) -> int:
             suggestion="Stop it first; two daemons on one folder would fight.",
         )
     return lock
-
-
-def _refuse_empty_folder(files: Files, known: marks.Marks | None) -> None:
-    if known is None and not files.database.exists() and not files.cache.exists():
-        raise SettingsError(
-            f"there is no store in {files.folder}",
-            suggestion=f"Run `config-daemon init --data {files.folder}`, or name the right folder with --data.",
-        )

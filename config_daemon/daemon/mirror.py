@@ -280,7 +280,7 @@ class Mirror:
             if self._adopting and own.generation <= self._standing().generation:
                 self._raise_to(self.witness.highest_seen)
                 return False
-            if not self._has_past and not self.ready:
+            if not self._has_past and not self.ready and not self._standing().is_ours(own):
                 self._hold("foreign-state", service, f"the broker retains our own {own.words}")
                 return False
         meaning = explain(seen.raw, own, entry, self._standing())

@@ -70,15 +70,7 @@ def load_ground(folder: Path, environ: Mapping[str, str], flags: Mapping[str, st
     Raises: SettingsError.
     """
     files = Files.below(folder)
-    try:
-        env_file = read(files.environment)
-    except EnvMissing:
-        env_file = None
-    except SettingsError:
-        if not os.access(files.environment, os.R_OK):
-            env_file = None  # a member of the group may use the store without reading the keys
-        else:
-            raise
+    env_file = env_of(files)
     in_file = {name: entry.value for name, entry in env_file.entries.items()} if env_file else {}
     ours = {name: environ[name] for name in names() if name in environ}
     settings = Settings.load(
@@ -93,6 +85,21 @@ def load_ground(folder: Path, environ: Mapping[str, str], flags: Mapping[str, st
     moved = [path and folder / path for path in (settings.db_path, settings.lkg_path, settings.epoch_path)]
     files = Files.below(folder, *moved)
     return Ground(settings, files, KeyFiles(environ, env_file), env_file)
+
+
+def env_of(files: Files) -> EnvFile | None:
+    """Read `.env`; None where there is none, or where it is not for this user.
+
+    Raises: SettingsError.
+    """
+    try:
+        return read(files.environment)
+    except EnvMissing:
+        return None
+    except SettingsError:
+        if not os.access(files.environment, os.R_OK):
+            return None  # a member of the group may use the store without reading the keys
+        raise
 
 
 def _toml(folder: Path) -> dict[str, str]:
