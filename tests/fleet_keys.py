@@ -78,7 +78,7 @@ class KeyHolder:
     """Has every private key that was ever made for one host, and its root keys."""
 
     def __init__(self, host: Home) -> None:
-        self._host, self._rings = host, KeyringFiles(host.files)
+        self._host, self.rings = host, KeyringFiles(host.files)
         self._made = 0
         self.dated = ""  # what stands in keyrings instead of the time
         first = host.ground.keys.signer().key
@@ -95,12 +95,12 @@ class KeyHolder:
     @property
     def held(self) -> Keyring:
         """Return the newest keyring in the folder."""
-        return self._rings.installed() or of_key(self.first)
+        return self.rings.installed() or of_key(self.first)
 
     def stage(self, *, backed_up: bool = True) -> SigningKey:
         """Make a key, and list it beside the others."""
         fresh, active = self._fresh(), self._active()
-        self._set(**{NEXT_PRIVATE_KEY: signing_key_pem(fresh)})
+        self.set_env(**{NEXT_PRIVATE_KEY: signing_key_pem(fresh)})
         roles = next(one.roles for one in self.held.keys if one.key_id == name(active))
         self._issue(adding(self.held, [(bytes(fresh.verify_key), roles)], self._now()))
         if backed_up:
@@ -129,7 +129,7 @@ class KeyHolder:
         if self._active() == gone:
             self._promote()
         else:
-            self._set(**{NEXT_PRIVATE_KEY: None})
+            self.set_env(**{NEXT_PRIVATE_KEY: None})
 
     def split_root(self) -> None:
         """Move the root role to two keys that lie elsewhere."""
@@ -140,7 +140,7 @@ class KeyHolder:
 
     def merge(self) -> None:
         """Make one keyring of two that know nothing of each other."""
-        raw = self._rings.unmerged()
+        raw = self.rings.unmerged()
         assert raw is not None
         self._issue(merging(self.held, kept_keyring(raw), self._now()))
 
@@ -148,10 +148,10 @@ class KeyHolder:
         """Put the newest keyring that anybody kept into the folder, and a key that it lists into `.env`."""
         newest = max([self.held, *self._issued], key=lambda one: one.number)
         if newest.number:
-            self._rings.put(newest)
+            self.rings.put(newest)
         if name(self._active()) not in newest.config_ids:
             listed = next(key for key_name, key in self.keys.items() if key_name in newest.config_ids)
-            self._set(**{
+            self.set_env(**{
                 PRIVATE_KEY: signing_key_pem(listed), PUBLIC_KEY: public_key_pem(listed.verify_key),
                 NEXT_PRIVATE_KEY: None,
             })  # fmt: skip
@@ -178,7 +178,7 @@ class KeyHolder:
         """Put such a copy in place of what is there; what else `.env` says stays as it is."""
         entries = read(copy.folder / self._host.files.environment.name).entries
         names = (PRIVATE_KEY, PUBLIC_KEY, NEXT_PRIVATE_KEY)
-        self._set(
+        self.set_env(
             **{variable: entries[variable].value if variable in entries else None for variable in names}
         )
         for path in (self._host.files.keyring, self._host.files.keyrings):
@@ -209,7 +209,7 @@ class KeyHolder:
 
     def _promote(self) -> None:
         coming = self._in_env(NEXT_PRIVATE_KEY)
-        self._set(
+        self.set_env(
             **{
                 PRIVATE_KEY: signing_key_pem(coming),
                 PUBLIC_KEY: public_key_pem(coming.verify_key),
@@ -222,9 +222,9 @@ class KeyHolder:
         listed = {one.key_id for one in body.keys if ROOT in one.roles}
         signer = next(key for key_name, key in self.keys.items() if key_name in listed & self.held.root_ids)
         self._issued.append(follow(self.held, seal_keyring(body, signer)))
-        self._rings.put(self._issued[-1])
+        self.rings.put(self._issued[-1])
 
-    def _set(self, **values: str | None) -> None:
+    def set_env(self, **values: str | None) -> None:
         path = self._host.files.environment
         kept = [line for line in path.read_text().splitlines() if line.partition("=")[0] not in values]
         new = [f"{variable}={quote(value)}" for variable, value in values.items() if value is not None]

@@ -103,7 +103,7 @@ def test_every_condition_is_listed_as_it_is() -> None:
 
 def test_every_event_of_health_is_listed() -> None:
     """Beside these an event is the name of a critical condition."""
-    said = returned("daemon/main.py", "_load_cache")
+    said = returned("daemon/past.py", "_load_cache")
     for path in sorted((PACKAGE / "daemon").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.keyword) and node.arg == "event" and isinstance(node.value, ast.Constant):

@@ -176,7 +176,7 @@ def test_the_hmac_key_changes_under_traffic(fleet: Fleet) -> None:
 
     keys = fleet.host.ground.keys
     (old_id, old), fresh = keys.hmac_key(), b"\x33" * 32
-    fleet.holder._set(
+    fleet.holder.set_env(
         LKG_HMAC_KEY_BASE64=b64encode(fresh).decode(), LKG_HMAC_KEY_ID="the-next-one",
         LKG_HMAC_KEY_OLD_BASE64=b64encode(old).decode(), LKG_HMAC_KEY_OLD_ID=old_id,
     )  # fmt: skip
@@ -186,7 +186,7 @@ def test_the_hmac_key_changes_under_traffic(fleet: Fleet) -> None:
     fleet.commit(TTS, 11)
     fleet.start_daemon()
     fleet.settle()
-    fleet.holder._set(LKG_HMAC_KEY_OLD_BASE64=None, LKG_HMAC_KEY_OLD_ID=None)
+    fleet.holder.set_env(LKG_HMAC_KEY_OLD_BASE64=None, LKG_HMAC_KEY_OLD_ID=None)
     fleet.run(5.0)
     fleet.crash_daemon()
     fleet.start_daemon()

@@ -26,6 +26,7 @@ from config_daemon.wire.keyring import (
     read_keyring,
 )
 from config_daemon.wire.keys import key_id
+from config_daemon.wire.values import MAX_INTEGER
 
 Meaning = Literal["ours", "take", "older", "merge", "foreign"]
 _KNOWN = ("fork", "rollback", "unrevoked")  # a root of ours signed it, and it does not follow
@@ -124,6 +125,11 @@ def merging(one: Keyring, other: Keyring, at: str) -> KeyringBody:
     low, high = sorted((one, other), key=_number)
     revoked = {**low.revoked, **high.revoked}
     listed = {each.key_id: each for ring in (low, high) for each in ring.body.keys}
+    if high.number >= MAX_INTEGER:
+        raise UsageError(
+            f"above keyring {high.number} there is none",
+            suggestion="Whoever issued it has a root key: workers need a new anchor.",
+        )
     body = KeyringBody(
         version=1, number=high.number + 1, generation=max(low.generation, high.generation), issued_at=at,
         keys=[each for name, each in listed.items() if name not in revoked], revoked=list(revoked.values()),

@@ -20,7 +20,7 @@ def say_goodbye(
 ) -> None:
     """Say that we stopped, wait until the broker has it, and leave without a will."""
     until = p.clock() + STOP_SECONDS
-    number = p.reporter.farewell(p.clock())
+    number = p.reporter.farewell(p.clock(), event="stopped")
     while p.broker.connected and p.clock() < until:
         p.inbox.wait(0.05, p.broker.sockets())
         happened = p.broker.drive(p.clock())

@@ -9,6 +9,7 @@ Source: docs/protocol.md "Keys and keyrings".
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from config_daemon import failpoints
@@ -71,7 +72,7 @@ class Identity:
         self._now_text, self._unix_ms, self._log = now_text, unix_ms, log
         self._env_file: EnvFile | None = None
         self._stamp: object = None
-        self._look_at = 0.0
+        self._look_at, self._are_unusable = 0.0, False
         self._chosen = numbers.marks.key
         self.signer: Signer | None = None
         self.key_id = keys.signers[0].key_id
@@ -100,7 +101,7 @@ class Identity:
         """Follow files and time; tell what has changed."""
         if now >= self._look_at or "keyring" in near or env_file is not self._env_file:
             self._look_at = now + LOOK_SECONDS
-            if env_file is not None and env_file is not self._env_file:
+            if env_file is not None and (env_file is not self._env_file or self._are_unusable):
                 self._reread_keys(env_file)
             if (stamp := self._rings.stamp()) != self._stamp:
                 self._stamp = stamp
@@ -120,6 +121,8 @@ class Identity:
 
         What neither follows ours nor is covered by it is merged, where our own key is a root of both.
         """
+        if self._rings.stamp() != self._stamp:  # what a person issued meanwhile comes first
+            self._follow_files()
         if self._missing:
             named = filter(None, map(_installed, shown))
             self._take([one for one in named if (one.number, one.sha256) == self._missing][:1])
@@ -174,7 +177,9 @@ class Identity:
             keys = Keys.of(self._find_keys(env_file))
         except KeyUnavailable as error:
             self._findings.open("keys-unusable", ".env", error.message, self._now_text())
+            self._are_unusable = True
             return
+        self._are_unusable = False
         self._findings.close("keys-unusable")
         if keys.hmac_key != self._keys.hmac_key:
             try:
@@ -232,19 +237,31 @@ class Identity:
     def _settle(self) -> None:
         """Choose the key that signs, and tell what stands in the way."""
         self._choose_staged()
-        available = [one.key_id for one in self._keys.signers]
-        wanted = signing_key(self.keyring, available, self._chosen)
-        signer = next((one for one in self._keys.signers if one.key_id == wanted), None)
-        if wanted is not None and wanted != self._numbers.marks.key and not self._missing:
+        wanted = self._wanted()
+        if wanted is not None and not self._missing and not self._is_in_marks(wanted):
             try:
                 self._enter(self.keyring, wanted)
-            except OSError:
-                return  # told as a disk that is full
-            self._log.info("key_activated", key_id=wanted)
-        if signer is not None:
-            self.key_id = signer.key_id
-        self.signer = signer
+            except OSError:  # told as a disk that is full
+                wanted = self.key_id if self.signer and self.key_id in self.keyring.config_ids else None
+            else:
+                if self.signer is not None and wanted != self.key_id:
+                    self._log.info("key_activated", key_id=wanted)
+        self.signer = next((one for one in self._keys.signers if one.key_id == wanted), None)
+        self.key_id = wanted or self.key_id
         self._tell()
+
+    def _wanted(self) -> str | None:
+        available = [one.key_id for one in self._keys.signers]
+        if (
+            self._missing
+        ):  # health alone, by the key that marks name: of any other nobody knows whether it may
+            known = self._numbers.marks.key
+            return known if known in available else None
+        return signing_key(self.keyring, available, self._chosen)
+
+    def _is_in_marks(self, key_id: str) -> bool:
+        marks = self._numbers.marks
+        return (marks.key, marks.keyring) == (key_id, (self.keyring.number, self.keyring.sha256))
 
     def _choose_staged(self) -> None:
         """Choose the next key once its time has come and a backup of it was made."""
@@ -276,12 +293,8 @@ class Identity:
 
     def _keep_unmerged(self, raw: bytes, detail: str) -> None:
         self._findings.open("keyring-unmerged", KEYRING_FILE, detail, self._now_text())
-        if raw != self._unmerged:
-            self._unmerged = raw
-            try:
-                self._rings.set_unmerged(raw)
-            except OSError as error:
-                self._log.warning("keyring_unwritable", error=str(error.strerror))
+        self._unmerged = raw
+        self._write_unmerged(raw)
 
     def _tell(self) -> None:
         """Open and close the holds that follow from what is in force."""
@@ -296,22 +309,31 @@ class Identity:
             self._findings.open("key-unlisted", KEYRING_FILE, detail, now)
         else:
             self._findings.close("key-unlisted")
-        if self._unmerged is not None and meet(self.keyring, self._unmerged).meaning == "merge":
+        # a root that signed it may be none any more: what it revoked is still to be merged
+        if self._unmerged is not None and meet(self.keyring, self._unmerged).meaning in ("merge", "foreign"):
             detail = f"keyring {self.keyring.number} and another one know nothing of each other"
             self._findings.open("keyring-unmerged", KEYRING_FILE, detail, now)
+            self._write_unmerged(self._unmerged)
         elif self._unmerged is not None:
             self._unmerged = None
             self._findings.close("keyring-unmerged")
-            try:
-                self._rings.set_unmerged(None)
-            except OSError as error:
-                self._log.warning("keyring_unwritable", error=str(error.strerror))
+            self._write_unmerged(None)
+
+    def _write_unmerged(self, raw: bytes | None) -> None:
+        """Have the file say what waits to be merged; again at the next look where the disk does not take it."""
+        if self._rings.unmerged() == raw:
+            return
+        try:
+            self._rings.set_unmerged(raw)
+        except OSError as error:
+            self._log.warning("keyring_unwritable", error=str(error.strerror))
 
 
-def resume(known: tuple[int, str] | None, own: Keyring, rings: KeyringFiles) -> Held:
+def resume(known: tuple[int, str] | None, own: Keyring, rings: KeyringFiles, generation: int = 1) -> Held:
     """Return the keyring to start with: the one that marks.json names, or what leads on from there.
 
-    `own` is number 0 of the signing key. Without marks the newest one in the folder counts.
+    `own` is number 0 of the signing key; it stands, in the `generation` of marks, for one that is missing.
+    Without marks the newest one in the folder counts.
 
     Raises: KeyUnavailable when that one is none.
     """
@@ -321,7 +343,7 @@ def resume(known: tuple[int, str] | None, own: Keyring, rings: KeyringFiles) -> 
     else:
         start = next((one for one in _starts(own, stored) if (one.number, one.sha256) == known), None)
     if start is None:
-        return Held(own, known)
+        return Held(replace(own, generation=generation), known)
     path = walk(start, stored)
     return Held(path[-1] if path else start, None)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from config_daemon.core.plan import Plan
+from config_daemon.core.sealed import Sealed
 from config_daemon.daemon.events import CacheWritten
 from config_daemon.store.cache import Draft, Head
 
@@ -44,10 +45,11 @@ class CacheKeeper:
         plan: Plan,
         put: Callable[[CacheWritten], None],
         valid: bool,
+        vouches: Callable[[Sealed], bool] = lambda _sealed: True,
         start: Callable[[Callable[[], None]], Work] = in_thread,
     ) -> None:
         self._path, self._hmac_key, self._plan, self._put, self._start = path, hmac_key, plan, put, start
-        self.valid = valid
+        self.valid, self._vouches = valid, vouches
         self._stale = not valid
         self._draft: Draft | None = None
         self._draft_key = hmac_key()
@@ -78,12 +80,13 @@ class CacheKeeper:
             self._not_before = now + AGAIN_SECONDS
             return
         self._stale = False
-        confirmed = {
+        kept = {
             service: entry.sealed
             for service, entry in self._plan.services.items()
-            if entry.sealed is not None and entry.confirmed
+            # what no worker would take any more is never confirmed again, and still was published
+            if entry.sealed is not None and (entry.confirmed or not self._vouches(entry.sealed))
         }
-        self._draft, self._draft_key = Draft(self._path, head, confirmed), self._hmac_key()
+        self._draft, self._draft_key = Draft(self._path, head, kept), self._hmac_key()
 
     def written(self, event: CacheWritten, now: float) -> None:
         """Take the thread's outcome."""

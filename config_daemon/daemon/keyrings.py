@@ -17,7 +17,7 @@ from config_daemon.daemon.events import Arrived
 from config_daemon.daemon.identity import Identity
 from config_daemon.errors import RejectedUpdate
 from config_daemon.store.keyrings import KeyringFiles
-from config_daemon.wire.keyring import KEYRING, Keyring, kept_keyring
+from config_daemon.wire.keyring import KEYRING, Keyring, installed_keyring, kept_keyring
 from config_daemon.wire.topics import Topics
 
 AGAIN_SECONDS = 3600.0
@@ -42,7 +42,7 @@ class Keyrings:
         self._findings, self._now_text = findings, now_text
         self._wanted: dict[str, Keyring] = {}
         self._sent: set[str] = set()
-        self._sent_at = self._foreign_at = NEVER
+        self._sent_at = self._foreign_at = self._unknown_at = NEVER
         self._not_before: dict[str, tuple[float, float]] = {}
         self._shown: dict[tuple[str, bytes], None] = {}  # evidence is on no topic
         self._defaced: set[str] = set()
@@ -52,6 +52,9 @@ class Keyrings:
         """Begin anew on a fresh connection, and have everything shown that is retained."""
         self._sent.clear()
         self._not_before.clear()
+        self._show_again()
+
+    def _show_again(self) -> None:
         every = [self._topics.keyring, self._topics.every_keyring_number]
         self._broker.subscribe(every, foreign_only=True, retained=True)
 
@@ -84,16 +87,24 @@ class Keyrings:
 
     def judge(self, now: float) -> None:
         """Judge what was shown; call it before configs are judged, which may need a newer keyring."""
-        if self._findings_are_old(now):
+        if now - self._foreign_at > QUIET_SECONDS:
             self._findings.close("foreign-write", KEYRING)
+        if now - self._unknown_at > QUIET_SECONDS:
+            self._findings.close("keyring-unknown")
         defaced, self._defaced = self._defaced, set()
         for topic in defaced:
             self._put_right(topic, now)
         if not self._shown:
             return
         shown, self._shown = self._shown, {}
+        before = self._identity.keyring
         lost = set(self._identity.learn([raw for _, raw in shown if raw]))
+        if self._identity.keyring != before:
+            self.renew()
+            self._show_again()  # some may have been more than could be looked at
         for topic, raw in shown:
+            if not topic and raw in lost:
+                self._note_unknown(raw, now)
             ours = self._wanted.get(topic)
             if self._topics.is_keyring(topic) and (not raw or raw in lost) and not (ours and ours.raw == raw):
                 self._put_right(topic, now)
@@ -134,9 +145,17 @@ class Keyrings:
         longer = min(2 * seconds, BACKOFF_LAST_SECONDS) if now - until < BACKOFF_LAST_SECONDS else 0.0
         self._send_again(topic, now, longer or (BACKOFF_FIRST_SECONDS if seconds else 0.0))
 
+    def _note_unknown(self, raw: bytes, now: float) -> None:
+        """Tell of a worker that holds a later keyring which our roots know nothing of; it may be nobody's."""
+        try:
+            shown = installed_keyring(raw)
+        except RejectedUpdate:
+            return
+        if shown.number > self._identity.keyring.number:
+            self._unknown_at = now
+            detail = f"a worker shows keyring {shown.number} of generation {shown.generation}"
+            self._findings.open("keyring-unknown", KEYRING, detail, self._now_text())
+
     def _send_again(self, topic: str, now: float, seconds: float) -> None:
         self._sent.discard(topic)
         self._not_before[topic] = (now + seconds, max(seconds, BACKOFF_FIRST_SECONDS / 2))
-
-    def _findings_are_old(self, now: float) -> bool:
-        return self._foreign_at != NEVER and now - self._foreign_at > QUIET_SECONDS

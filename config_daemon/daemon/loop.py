@@ -51,8 +51,10 @@ class Daemon:
             p.beacons.step(now, p.mirror.witness.take_shards())
         if self._may_keep():
             p.keeper.step(lambda: p.sealer.head(p.sight.place, p.sight.facts), now)
-        if p.broker.idle and now >= self._dial_at and (will := p.reporter.will()):
-            p.broker.open(will)
+        if p.broker.idle and now >= self._dial_at:
+            self._dial_at = now + RETRY_FIRST_SECONDS  # where nothing can be sealed there is no will either
+            if will := p.reporter.will():
+                p.broker.open(will)
         p.requests.take_one(now, "requests" in near)
         p.reporter.report(now)
         p.alive()
@@ -98,7 +100,7 @@ class Daemon:
     def _look(self, now: float, near: set[str]) -> None:
         p = self._p
         p.sight.reread(p.surroundings.look(now, near))
-        if (news := p.identity.look(now, near, p.surroundings.env_file)) and renew(p, news):
+        if (news := p.identity.look(now, near, p.surroundings.env_file)) and renew(p, news, now):
             self._dial_at = now
         if p.surroundings.settled:
             p.judge.overrides, p.judge.orphaned = p.surroundings.overrides, p.surroundings.orphaned

@@ -144,7 +144,9 @@ def _build(
         _introduce(board, ground, identity, started_at)
         surroundings.tell()
 
-    keeper = CacheKeeper(files.cache, lambda: identity.hmac[1], plan, inbox.put, valid=past.lkg_valid)
+    keeper = CacheKeeper(
+        files.cache, lambda: identity.hmac[1], plan, inbox.put, past.lkg_valid, identity.vouches
+    )
     if past.is_rekeyed:
         keeper.touch()
     reporter = Reporter(

@@ -55,6 +55,9 @@ class Parts:
 
     def connected(self) -> None:
         """Have every part begin anew on a fresh connection."""
+        if self.reporter.has_old_will:  # another key signs since we began to connect
+            self.broker.drop("broker-down: the key changed while connecting")
+            return
         self.keyrings.connected()  # first: what is retained there decides whose messages the others are
         self.mirror.connected()
         self.beacons.renew()

@@ -68,7 +68,8 @@ def load_past(
     _refuse_empty_folder(files, known)
     cached, event = _load_cache(files, hmac_keys, known, findings, timestamp(unix_ms()))
     rings = KeyringFiles(files)
-    held = resume(known.keyring if known else None, of_key(keys.signers[0].verify_key), rings)
+    own = of_key(keys.signers[0].verify_key)
+    held = resume(known.keyring, own, rings, known.generation) if known else resume(None, own, rings)
     numbers = _numbers(files, keys.hmac_key, known, cached, held.keyring.generation, unix_ms())
     is_rekeyed = len(hmac_keys) > 1
     if is_rekeyed:

@@ -10,7 +10,7 @@ from config_daemon.daemon.identity import News
 from config_daemon.daemon.parts import Parts
 
 
-def renew(p: Parts, news: News) -> bool:
+def renew(p: Parts, news: News, now: float) -> bool:
     """Have everything know; True when it is time for another connection."""
     p.keyrings.renew()
     p.reporter.renew()
@@ -24,6 +24,9 @@ def renew(p: Parts, news: News) -> bool:
         p.broker.drop("broker-down: no key may sign")
         return False
     if p.broker.connected:
+        p.reporter.farewell(
+            now, event="key-changed"
+        )  # should we not come back, nobody may think that all is well
         p.broker.close()
         p.plan.doubt_all()
     return True

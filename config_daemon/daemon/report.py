@@ -59,7 +59,7 @@ class Reporter:
         self._created_at = ground.created_at
         self._seconds = ground.settings.health_seconds
         self.topic = Topics(ground.settings.topic_prefix).health(ground.settings.name)
-        self._session = str(uuid.uuid4())
+        self._session, self._will_signs = str(uuid.uuid4()), sealer.signs
         self._refused: set[str] = set()
         self._said: tuple[Any, ...] = ()
         self._counted = (0, False, False)
@@ -88,7 +88,7 @@ class Reporter:
 
     def will(self) -> tuple[str, bytes] | None:
         """Seal the will of a new connection, which gets a session of its own; None while nothing can be sealed."""
-        self._session = str(uuid.uuid4())
+        self._session, self._will_signs = str(uuid.uuid4()), self._sealer.signs
         health = self._health(self.facts()._replace(event="offline"))
         if health is None:
             return None
@@ -97,6 +97,11 @@ class Reporter:
     def renew(self) -> None:
         """Note that another key signs, or another keyring is in force."""
         self._tell_all()
+
+    @property
+    def has_old_will(self) -> bool:
+        """Tell whether the last will was sealed before another key signed."""
+        return self._will_signs != self._sealer.signs
 
     def connected(self) -> None:
         """Note that the broker accepted us; health goes out at once."""
@@ -177,9 +182,9 @@ class Reporter:
         ):
             self.flush(now)
 
-    def farewell(self, now: float) -> int:
-        """Publish the last health, whatever the pace; return its number."""
-        health = self._health(self.facts()._replace(event="stopped"))
+    def farewell(self, now: float, event: str) -> int:
+        """Publish the last health of a connection, whatever the pace; return its number."""
+        health = self._health(self.facts()._replace(event=event))
         if health is None:
             return 0
         health = health.model_copy(update={"ok": False})

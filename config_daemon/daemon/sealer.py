@@ -119,6 +119,11 @@ class Sealer:
         generation, key_id = self._identity.signs
         return {"generation": generation, "sequence": sequence, "issued_at": self.now(), "key_id": key_id}
 
+    @property
+    def signs(self) -> tuple[int, str]:
+        """Return generation and key id of what is sealed now."""
+        return self._identity.signs
+
     def standing(self, epoch: str | None) -> Standing:
         """Return where this daemon stands among its own messages."""
         return Standing(self._identity.keyring.generation, self.first, self.numbers.last, epoch)

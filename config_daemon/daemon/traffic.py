@@ -36,14 +36,18 @@ class Traffic:
 
     def room(self, topic: str, now: float) -> bool:
         """Tell whether a message to the topic may follow right now."""
-        while self._recent and now - (oldest := next(iter(self._recent.items())))[1] >= PACE_SECONDS:
-            del self._recent[oldest[0]]
+        self._forget(now)
         return self.free(topic) and topic not in self._recent
 
     def next_room(self, now: float) -> float:
         """Return in how many seconds the pace lets the next topic go; a long time when it holds none back."""
+        self._forget(now)
         oldest = next(iter(self._recent.values()), None)
         return LONG_SECONDS if oldest is None else max(0.0, oldest + PACE_SECONDS - now)
+
+    def _forget(self, now: float) -> None:
+        while self._recent and now - (oldest := next(iter(self._recent.items())))[1] >= PACE_SECONDS:
+            del self._recent[oldest[0]]
 
     def is_overdue(self, now: float) -> bool:
         """Tell whether the oldest message waits for longer than even a slow line explains."""

@@ -7,6 +7,7 @@ newest, so that the way to it is never lost; whether one is believed is decided 
 from __future__ import annotations
 
 import contextlib
+import errno
 from pathlib import Path
 
 from config_daemon import failpoints
@@ -77,10 +78,14 @@ class KeyringFiles:
     def keep(self, keyring: Keyring) -> None:
         """Keep a keyring among those that were in force.
 
-        Raises: OSError.
+        Raises: OSError; FileExistsError when another one has its number, which nobody may lose.
         """
         self._folder.mkdir(mode=0o750, exist_ok=True)
-        replace_durably(self._folder / f"{keyring.number}.json", keyring.raw, READABLE_MODE)
+        path = self._folder / f"{keyring.number}.json"
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            if read_capped(path, MAX_MESSAGE_BYTES) != keyring.raw:
+                raise FileExistsError(errno.EEXIST, "another keyring has this number", str(path))
+        replace_durably(path, keyring.raw, READABLE_MODE)
 
     def set_unmerged(self, raw: bytes | None) -> None:
         """Keep a keyring for a person to merge with the newest one, or forget it.

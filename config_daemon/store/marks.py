@@ -152,8 +152,11 @@ class Numbers:
         A generation starts at the clock where the one before ran beyond any: whoever stole its key may have
         used up its numbers.
 
-        Raises: OSError; nothing has changed then.
+        Raises: OSError; nothing has changed then. ValueError for what is older than what was in force.
         """
+        before = self.marks.keyring[0] if self.marks.keyring else 0
+        if generation < self.marks.generation or keyring[0] < before:
+            raise ValueError(f"keyring {keyring[0]} of generation {generation} is older than what marks name")
         is_new = generation > self.marks.generation
         last = unix_ms if is_new and self.last >= BEYOND_ANY_CLOCK else self.last
         reserved = last if is_new else self.marks.reserved

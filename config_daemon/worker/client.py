@@ -196,7 +196,8 @@ class _Redelivery:
             is_first = now - self._wished_at > 2 * RETRY_LAST_SECONDS
             longer = min(max(AGAIN_FIRST_SECONDS, 2 * self._seconds), RETRY_LAST_SECONDS)
             self._seconds = 0.0 if is_first else longer
-            self._due = now + self._seconds
+            # one message may have all workers of a fleet ask at the same moment
+            self._due = now + self._seconds * (1 + random.random())  # noqa: S311 - spreads load, guards nothing
         self._wished_at = now
 
     def is_due(self, now: float) -> bool:

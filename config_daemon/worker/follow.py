@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from config_daemon import failpoints
 from config_daemon.errors import ErrorContext, InvalidConfig, RejectedUpdate
+from config_daemon.wire.keyring import KEYRING
 from config_daemon.wire.messages import ConfigUpdate
 from config_daemon.wire.topics import Topics
 from config_daemon.worker.keep import Keep
@@ -88,6 +89,8 @@ class Follower:
         except RejectedUpdate as rejection:
             if rejection.reason in ("rollback", "fork"):
                 self._lookout.show(service, belief.at_floor)
+            elif rejection.reason in ("wrong-key", "revoked-key"):  # whoever signs so has forgotten a keyring
+                self._lookout.show(KEYRING, self._trust.keyring.raw)
             self._say(service, None, "rejected", rejection)
             return rejection.reason != KEYRING_BEHIND
         if belief.floor is None and not self._may_run(service, accepted):

@@ -195,7 +195,7 @@ def test_a_keyring_with_fewer_revocations_is_refused_and_stops_the_daemon(
     refused(worker, "unrevoked", "keyring")
     told(house, "keyring-unmerged")
     assert attacker.last(EVIDENCE) == keys.held.raw, "unchanged"
-    until(lambda: keys._rings.unmerged() is not None, "what is to be merged")
+    until(lambda: keys.rings.unmerged() is not None, "what is to be merged")
     keys.merge()
     at_number(worker, 10)
     until(lambda: "keyring-unmerged" not in conditions(house), "the hold's end")
