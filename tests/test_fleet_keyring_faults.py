@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -280,3 +281,18 @@ def test_the_loop_waits_between_its_ticks(fleet: Fleet, weather: str) -> None:
         fleet.run(40.0)
     fleet.run(5.0)
     assert spin(fleet) < 0.1
+
+
+def test_an_hmac_key_that_comes_with_an_activation_seals_marks_as_well(fleet: Fleet) -> None:
+    fleet.holder.stage()
+    fleet.run(3.0)
+    old_id, old = fleet.host.ground.keys.hmac_key()
+    fresh = b"\x33" * 32
+    fleet.holder.set_env(
+        LKG_HMAC_KEY_BASE64=b64encode(fresh).decode(), LKG_HMAC_KEY_ID="the-next-one",
+        LKG_HMAC_KEY_OLD_BASE64=b64encode(old).decode(), LKG_HMAC_KEY_OLD_ID=old_id,
+    )  # fmt: skip
+    fleet.activate()  # before the daemon has looked at `.env` twice
+    fleet.run(10.0)
+    assert marks.load(fleet.host.files.marks, (fresh,)) is not None
+    fleet.settle()

@@ -143,7 +143,7 @@ class Identity:
 
         Raises: UsageError when there is none that may sign, KeyUnavailable when it cannot be read.
         """
-        self._keys = Keys.of(self._find_keys(None))  # the keys may have come a moment ago
+        self._use(Keys.of(self._find_keys(None)))  # they may have come a moment ago
         self._follow_files()
         self._settle()
         staged = self._staged()
@@ -181,14 +181,19 @@ class Identity:
             return
         self._are_unusable = False
         self._findings.close("keys-unusable")
+        self._use(keys)
+
+    def _use(self, keys: Keys) -> None:
+        """Go on with other keys; with another HMAC key once marks.json is sealed with it."""
         if keys.hmac_key != self._keys.hmac_key:
             try:
                 self._numbers.rekey(keys.hmac_key)
             except OSError:
-                self._env_file = None  # and again at the next look
-                return
-            failpoints.reached("after_rekey")
-            self._log.info("hmac_key_changed", key_id=keys.hmac_id)
+                self._are_unusable = True  # and again at the next look
+                keys = keys._replace(hmac_id=self._keys.hmac_id, hmac_key=self._keys.hmac_key)
+            else:
+                failpoints.reached("after_rekey")
+                self._log.info("hmac_key_changed", key_id=keys.hmac_id)
         self._keys = keys
 
     def _follow_files(self) -> None:
@@ -252,9 +257,8 @@ class Identity:
 
     def _wanted(self) -> str | None:
         available = [one.key_id for one in self._keys.signers]
-        if (
-            self._missing
-        ):  # health alone, by the key that marks name: of any other nobody knows whether it may
+        if self._missing:
+            # health alone, by the key that marks name: of any other nobody knows whether it may
             known = self._numbers.marks.key
             return known if known in available else None
         return signing_key(self.keyring, available, self._chosen)
