@@ -23,9 +23,11 @@ import click
 
 from config_daemon.cli import private_broker
 from config_daemon.cli.init import make
+from config_daemon.cli.keyrings_held import anchor
 from config_daemon.cli.session import DEV_LOG, Session, standard
 from config_daemon.errors import BrokerUnavailable, SettingsError, StoreUnavailable
 from config_daemon.store.files import PRIVATE_MODE, replace
+from config_daemon.store.keyrings import KeyringFiles
 from config_daemon.wire.address import BrokerAddress
 from config_daemon.wire.keys import public_key_pem
 
@@ -108,7 +110,7 @@ def _start_worker(
 ) -> subprocess.Popen[Any]:
     environment = {
         "DEMO_MQTT_URL": serving.url("worker"),
-        "CONFIG_SIGNATURE_PUBLIC_KEY": public_key_pem(session.ground.keys.public_key()),
+        "CONFIG_SIGNATURE_PUBLIC_KEY": _anchor(session),
         "DEMO_STATE": str(session.folder / "demo-worker"),
         "DEMO_TOPIC_PREFIX": session.ground.settings.topic_prefix,
     }
@@ -179,11 +181,16 @@ def _tail(log: Path) -> list[str]:
 def _describe(session: Session, serving: private_broker.PrivateBroker) -> dict[str, Any]:
     return {
         "mqtt_url": serving.url("reader"),
-        "public_key": public_key_pem(session.ground.keys.public_key()),
+        "public_key": _anchor(session),
         "data": str(session.folder),
         "api_url": None,
         "token": None,
     }
+
+
+def _anchor(session: Session) -> str:
+    """Return what `keys public` prints: after a split root the key in `.env` is none that a worker can begin with."""
+    return public_key_pem(anchor(KeyringFiles(session.files), session.ground.keys))
 
 
 def _host(ready: dict[str, Any]) -> str:

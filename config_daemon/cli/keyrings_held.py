@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from config_daemon.errors import KeyUnavailable, RejectedUpdate
 
 if TYPE_CHECKING:
+    from nacl.signing import VerifyKey
+
     from config_daemon.store.keyfiles import KeyFiles
     from config_daemon.store.keyrings import KeyringFiles
     from config_daemon.wire.keyring import Keyring
@@ -57,6 +59,16 @@ def signer_of(keyring: Keyring) -> str:
         f"no root that keyring {keyring.number} lists signed it",
         suggestion="Look at `config-daemon keys list`.",
     )
+
+
+def anchor(rings: KeyringFiles, keys: KeyFiles) -> VerifyKey:
+    """Return the public key that a new worker is to trust: of the root that signed the newest keyring.
+
+    Raises: KeyUnavailable.
+    """
+    held = held_keyring(rings, keys)
+    signer = signer_of(held)
+    return next(one.key for one in held.keys if one.key_id == signer)
 
 
 def newest_whole(stored: Sequence[bytes]) -> Keyring | None:

@@ -69,6 +69,20 @@ def plan(session: Session, wanted: Sequence[bytes]) -> Planned:
     )
 
 
+def is_newer_here(session: Session, wanted: Sequence[bytes], public: str | None) -> bool:
+    """Tell whether the keyring here follows a backup's: its newest, or where it has none the public key in it."""
+    from config_daemon.store.keyrings import KeyringFiles
+    from config_daemon.wire.keyring import of_key
+    from config_daemon.wire.keys import public_key_from_text
+
+    stored = KeyringFiles(session.files).stored()
+    here, theirs = newest_whole(stored), newest_whole(wanted)
+    if here is None or (theirs is None and (wanted or public is None)):
+        return False
+    start = theirs or of_key(public_key_from_text(str(public)))
+    return start.number < here.number and _leads(start, stored, here)
+
+
 def put_back(session: Session, planned: Planned) -> None:
     """Write the keyrings that are lacking.
 

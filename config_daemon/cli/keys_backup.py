@@ -42,6 +42,7 @@ def backup(session: Session, file: str, passphrase_file: str | None) -> None:
     from config_daemon.store.keylist import assignments, held
     from config_daemon.wire.messages import timestamp
 
+    session.need_folder()
     rings = _keyrings(session)  # first: a key is in .env before it is in a keyring
     path, ground = Path(file).absolute(), session.ground
     keys, found = held(ground.keys), assignments(ground.keys)

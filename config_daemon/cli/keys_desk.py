@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from config_daemon.cli.keyrings_held import first_keyring, held_keyring
 from config_daemon.cli.keys_lock import give_to_owner, keys_lock
@@ -46,7 +46,7 @@ class Desk:
         from config_daemon.cli.init import readable_keys
         from config_daemon.store.keyrings import KeyringFiles
 
-        self.session = session
+        self.session, self.issued = session, False
         readable_keys(session)
         self.rings = KeyringFiles(session.files)
         self.held = held_keyring(self.rings, self.keys)
@@ -144,10 +144,8 @@ class Desk:
 
         Raises: UsageError when there is none; KeyUnavailable for a file that cannot be used.
         """
-        from config_daemon.store.privatekeys import key_in
-
         roots = (self.held.root_ids & other.root_ids if other else self.held.root_ids) - set(without)
-        named = [key_in(Path(file))] if file is not None else self.own_signers()
+        named = [named_key(file)] if file is not None else self.own_signers()
         for signer in named:
             if signer.key_id in roots:
                 return signer
@@ -185,7 +183,7 @@ class Desk:
                 "another keyring came in just now; nothing was issued", suggestion="Run the command again."
             )
         self._put(issued)
-        self.held = issued
+        self.held, self.issued = issued, True
 
     def edit_env(self, changes: Mapping[str, str | None]) -> None:
         """Change keys in `.env`, all at once.
@@ -208,9 +206,35 @@ class Desk:
 
         return load(self.ground.files.marks, self.keys.hmac_keys())
 
-    def told(self) -> dict[str, int]:
-        """Return what JSON output says of the keyring."""
-        return {"number": self.held.number, "generation": self.held.generation}
+    def told(self) -> dict[str, Any]:
+        """Return what JSON output says of the keyring; `held_by` names what keeps it from being published."""
+        return {"number": self.held.number, "generation": self.held.generation, "held_by": self.held_by()}
+
+    def held_by(self) -> list[str]:
+        """Return the conditions for which the running daemon publishes no keyring, and which this one does not end."""
+        if not self.session.daemon_alive:
+            return []
+        from config_daemon.core.health import CONDITIONS
+
+        found = {name for name, *_ in self.session.view.conditions() if name in CONDITIONS}
+        ended = {
+            "keyring-unmerged": self.rings.unmerged() is None,
+            "key-unlisted": self.active in self.held.config_ids,
+        }
+        return sorted(name for name in found if CONDITIONS[name].holds and not ended.get(name, False))
+
+    def warn_of_hold(self) -> None:
+        """Tell a person when what was issued stays here until a hold of the daemon ends."""
+        names = self.held_by() if self.held.raw else []
+        if not names:
+            return
+        from config_daemon.core.health import CONDITIONS
+
+        known = "NO WORKER KNOWS OF THIS YET" if self.issued else "workers may not know of this yet"
+        mend = " ".join(CONDITIONS[name].remedy for name in names)
+        self.session.say(
+            f"{known}: the daemon holds ({', '.join(names)}) and publishes no keyring until that ends.\n  {mend}"
+        )
 
     def _put(self, keyring: Keyring) -> None:
         files = self.session.files
@@ -238,17 +262,36 @@ class Desk:
             )
 
 
+def named_key(file: str) -> Signer:
+    """Return the private key in a file that a person named.
+
+    Raises: UsageError when there is no such file; KeyUnavailable when it cannot be used.
+    """
+    from config_daemon.store.privatekeys import key_in
+
+    if not os.path.lexists(file):
+        raise UsageError(f"there is no file {file}", suggestion="Name the right file.")
+    return key_in(Path(file))
+
+
 @contextlib.contextmanager
 def at_desk(session: Session) -> Iterator[Desk]:
     """Have the keys of a folder to oneself.
 
-    Raises: StoreLocked while another command changes them; KeyUnavailable when none can be had.
+    Raises: StoreLocked while another command changes them; KeyUnavailable when none can be had; SettingsError
+    where there is no folder.
     """
     from config_daemon import failpoints
     from config_daemon.cli.init import readable_keys
 
+    session.need_folder()
     failpoints.arm(os.environ.get("CONFIG_DAEMON_FAILPOINT", ""))
     first_keyring(readable_keys(session))  # first: where there are no keys, nothing is made
     with keys_lock(session):
         session.__dict__.pop("ground", None)
-        yield Desk(session)
+        desk = Desk(session)
+        try:
+            yield desk
+        finally:
+            if desk.issued:
+                desk.warn_of_hold()

@@ -10,7 +10,7 @@ import click
 from config_daemon.cli.keys_backup import warn_unless_backed_up
 from config_daemon.cli.session import Session, standard
 from config_daemon.cli.tables import table
-from config_daemon.errors import CacheError, KeyUnavailable, NotFound
+from config_daemon.errors import CacheError, ConfigDaemonError, KeyUnavailable, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -33,12 +33,14 @@ def public(session: Session, as_hex: bool, keyring: bool) -> None:
     CONFIG_SIGNATURE_PUBLIC_KEY=$(config-daemon keys public --hex)
     config-daemon keys public --keyring > /etc/config-daemon/keyring.json
     """
-    from config_daemon.cli.keyrings_held import held_keyring, signer_of
+    from config_daemon.cli.keyrings_held import anchor, held_keyring
     from config_daemon.store.keyrings import KeyringFiles
-    from config_daemon.wire.keys import public_key_pem
+    from config_daemon.wire.keys import key_id, public_key_pem
 
-    held = held_keyring(KeyringFiles(session.files), session.ground.keys)
+    session.need_folder()
+    rings = KeyringFiles(session.files)
     if keyring:
+        held = held_keyring(rings, session.ground.keys)
         if not held.raw:
             raise NotFound(
                 "there is no keyring yet: one public key is all that workers need",
@@ -47,10 +49,9 @@ def public(session: Session, as_hex: bool, keyring: bool) -> None:
         text = held.raw.decode()
         session.show({"number": held.number, "generation": held.generation, "keyring": text}, lambda: text)
         return
-    signer = signer_of(held)
-    key = next(one.key for one in held.keys if one.key_id == signer)
+    key = anchor(rings, session.ground.keys)
     pem, digits = public_key_pem(key), bytes(key).hex()
-    facts = {"key_id": signer, "pem": pem, "hex": digits}
+    facts = {"key_id": key_id(bytes(key)), "pem": pem, "hex": digits}
     session.show(facts, lambda: digits if as_hex else pem.removesuffix("\n"))
 
 
@@ -61,6 +62,50 @@ class _Seen(NamedTuple):
     signs: str | None
     staged: str | None
     activates_at: str | None
+    old: tuple[str, ...] = ()
+
+
+def open_rotation(session: Session) -> dict[str, Any] | None:
+    """Return where a rotation of the signing key stands, None while there is none, or none that can be seen."""
+    if not session.files.keyring.exists():
+        return None
+    try:
+        seen = _seen(session)
+    except ConfigDaemonError:
+        return None  # told by what needs the keys
+    return _rotation(session, seen) if seen else None
+
+
+def _rotation(session: Session, seen: _Seen) -> dict[str, Any] | None:
+    from config_daemon.store.keyrecord import is_backed_up
+
+    if seen.staged is not None:
+        kept = is_backed_up(session.ground.files, seen.staged)
+        return {
+            "state": "staged", "key_id": seen.staged, "backed_up": kept, "activates_at": seen.activates_at, "old": [],
+        }  # fmt: skip
+    if seen.old:
+        kept = is_backed_up(session.ground.files, str(seen.signs))
+        return {
+            "state": "activated", "key_id": seen.signs, "backed_up": kept, "activates_at": None, "old": list(seen.old),
+        }  # fmt: skip
+    return None
+
+
+def told_rotation(rotation: dict[str, Any]) -> str:
+    """Return what a person is told of an open rotation."""
+    key = rotation["key_id"]
+    if rotation["state"] == "activated":
+        return (
+            f"a rotation is open: key {key} signs, and {', '.join(rotation['old'])} is old;"
+            " `config-daemon keys rotate --retire` takes it out"
+        )
+    if not rotation["backed_up"]:
+        return (
+            f"a rotation is open: key {key} is staged, and waits for a backup: `config-daemon keys backup FILE`;"
+            f" then it signs from {rotation['activates_at']} on"
+        )
+    return f"a rotation is open: key {key} is staged, and signs from {rotation['activates_at']} on, while a daemon runs"
 
 
 @click.command("list", short_help="List the keys and the keyring.")
@@ -71,6 +116,7 @@ def list_(session: Session) -> None:
     from config_daemon.store.keylist import encryption_metadata, held
     from config_daemon.store.keyrecord import backed_up
 
+    session.need_folder()
     found = backed_up(session.ground.files, held(session.ground.keys))
     if not any(key.key_id for key in found):
         raise KeyUnavailable(f"no key can be had in {session.folder}")
@@ -87,6 +133,9 @@ def list_(session: Session) -> None:
         for key, at in found.items()
     ]
     page = [table(("key", "id", "from", "backed up"), rows), *(_page(seen, found) if seen else [])]
+    rotation = _rotation(session, seen) if seen else None
+    if rotation:
+        page += ["", told_rotation(rotation)]
     session.show(facts, lambda: "\n".join(page))
     warn_unless_backed_up(session)
 
@@ -115,7 +164,8 @@ def _seen(session: Session) -> _Seen | None:
     after = listed[listed.index(mine) + 1 :] if mine in listed else []
     staged = after[-1] if after and after[-1] != signs else None
     at = timestamp(grace_ends_ms(held, ground.settings.key_grace_seconds)) if staged else None
-    return _Seen(held, signs, staged, at) if held.raw else None
+    old = tuple(listed[: listed.index(signs)]) if signs in listed else ()
+    return _Seen(held, signs, staged, at, old) if held.raw else None
 
 
 def _keyring_facts(seen: _Seen, here: Collection[HeldKey]) -> dict[str, Any]:
@@ -149,6 +199,8 @@ def _state(seen: _Seen, key: str, here: bool) -> str:
         return "signs"
     if key == seen.staged:
         return f"staged; signs from {seen.activates_at} on, once it is in a backup"
+    if key in seen.old:
+        return "old; signs no more"
     return "here" if here else "kept elsewhere"
 
 

@@ -13,7 +13,7 @@ from config_daemon.cli.session import Session, standard
 from config_daemon.errors import ConfigDaemonError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _COMMENT = "Keys, put back by `config-daemon keys restore`. Keep this file private."
 
@@ -48,7 +48,7 @@ def restore(session: Session, file: str, passphrase_file: str | None) -> None:
     keybackup.checked(content)  # before anybody types a passphrase
     found = keybackup.opened(content, passphrase_for(session, passphrase_file, twice=False))
     present = assignments(readable_keys(session))
-    _refuse_different(session, found.assignments, present)
+    _refuse_different(session, found.assignments, present, found.keyrings)
     planned = plan(session, found.keyrings)
     added = [
         (name, text)
@@ -101,8 +101,26 @@ def restore(session: Session, file: str, passphrase_file: str | None) -> None:
         )
 
 
-def _refuse_different(session: Session, wanted: Mapping[str, str], present: Mapping[str, str]) -> None:
+def _refuse_different(
+    session: Session, wanted: Mapping[str, str], present: Mapping[str, str], keyrings: Sequence[bytes]
+) -> None:
+    from config_daemon.cli.keyrings_restore import is_newer_here
+    from config_daemon.store.keyfiles import NEXT_PRIVATE_KEY, PRIVATE_KEY, PUBLIC_KEY
+
     different = [name for name, text in wanted.items() if present.get(name, text) != text]
+    rotated = (PRIVATE_KEY, PUBLIC_KEY, NEXT_PRIVATE_KEY)
+    if (
+        different
+        and set(different) <= set(rotated)
+        and is_newer_here(session, keyrings, wanted.get(PUBLIC_KEY))
+    ):
+        whole = all(name in present for name in wanted if name != NEXT_PRIVATE_KEY)
+        raise KeyDiffers(
+            f"{session.folder} has newer keys than the backup: they were rotated since; nothing was changed",
+            suggestion="Nothing needs restoring here."
+            if whole
+            else "Restore a backup that was made after the last rotation; remove no key that is here.",
+        )
     if different:
         places = (
             f"{name} ({session.ground.keys.source(name) or 'found with its other half'})"

@@ -56,6 +56,8 @@ def _revoke(desk: Desk, gone: str, reason: str, root_key: str | None, yes: bool)
     roles = {one.key_id: one.roles for one in desk.held.keys}.get(gone, frozenset())
     successor = _needs_successor(desk, gone)
     sole = successor and "root" in roles  # the new key is a root too, and signs then
+    if not sole:
+        _refuse_without_another_root(desk, gone, root_key)
     root = desk.root(root_key, without=() if sole else (gone,))
     what = f"Key {gone} ({', '.join(sorted(roles)) or 'not listed'}) will never be believed again. Revoke it?"
     desk.session.confirm(what, yes)
@@ -65,6 +67,29 @@ def _revoke(desk: Desk, gone: str, reason: str, root_key: str | None, yes: bool)
         add_key(desk, root, roles or frozenset({"config"}), None)
     root = desk.root(root_key, without=(gone,))
     desk.issue(revoking(desk.held, gone, reason, desk.now), root)
+
+
+def _refuse_without_another_root(desk: Desk, gone: str, root_key: str | None) -> None:
+    """Refuse to revoke the last root, or a root by itself.
+
+    Raises: UsageError; KeyUnavailable.
+    """
+    from config_daemon.cli.keys_desk import named_key
+
+    if gone not in desk.held.root_ids:
+        return
+    others = desk.held.root_ids - {gone}
+    if not others:
+        raise UsageError(
+            f"{gone} is the only root, and without one the keyring could never be changed again",
+            suggestion="Make new ones first: `config-daemon keys split-root FILE1 FILE2 --root-key FILE`, where the"
+            " last is the file of this one.",
+        )
+    if root_key is not None and named_key(root_key).key_id == gone:
+        raise UsageError(
+            f"{root_key} holds the key {gone} itself, and no root revokes itself",
+            suggestion=f"Name the other root's file with --root-key: of {', '.join(sorted(others))}.",
+        )
 
 
 def _needs_successor(desk: Desk, gone: str) -> bool:
@@ -118,22 +143,22 @@ def _tell(desk: Desk, gone: str, *, already: bool, changed: bool) -> None:
         facts, lambda: f"key {gone} {word}: keyring {desk.held.number}, generation {desk.held.generation}"
     )
     if usable and (changed or not already):
-        session.say(f"key {desk.active} signs; a running daemon goes on with it at once")
+        when = "as soon as the hold ends" if desk.held_by() else "at once"
+        session.say(f"key {desk.active} signs; a running daemon goes on with it {when}")
     elif not usable and desk.coming is None:
         session.say(
             f"keyring {desk.held.number} does not list the signing key {desk.active} that is here: put the right one in"
             " place, or run `config-daemon keys rotate` with a root key"
         )
-    if _HOLD in _open_conditions(session):
+    if _HOLD in desk.held_by():
         session.say(
-            f"the daemon holds ({_HOLD}): whoever had the key may have published with it; once you know that the"
-            " database is right, run `config-daemon adopt --db`"
+            f"the daemon holds ({_HOLD}): whoever had the key may have published with it, and goes on to mislead"
+            " workers until the hold ends; see that the database is right (`config-daemon audit verify`), then run"
+            " `config-daemon adopt --db`"
         )
+    if not desk.issued:
+        desk.warn_of_hold()
     warn_unless_backed_up(session)
-
-
-def _open_conditions(session: Session) -> set[str]:
-    return {name for name, *_ in session.view.conditions()} if session.daemon_alive else set()
 
 
 def _found(desk: Desk, prefix: str) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from config_daemon.cli.arguments import yes_option
 from config_daemon.cli.keys_rotate import root_key_option
 from config_daemon.cli.session import Session, standard
-from config_daemon.errors import KeyUnavailable, RejectedUpdate, UsageError
+from config_daemon.errors import ConfigDaemonError, KeyUnavailable, RejectedUpdate, UsageError
 
 if TYPE_CHECKING:
     from config_daemon.cli.keys_desk import Desk
@@ -21,13 +24,15 @@ if TYPE_CHECKING:
 @click.argument("file1")
 @click.argument("file2")
 @root_key_option
+@yes_option
 @standard
 @click.pass_obj
-def split_root(session: Session, file1: str, file2: str, root_key: str | None) -> None:
+def split_root(session: Session, file1: str, file2: str, root_key: str | None, yes: bool) -> None:
     """Make two root keys, in new files, and have no other key be a root; either of them signs keyrings.
 
     The daemon's key goes on signing configs, and cannot change the keyring any more. Safe to repeat with the
-    same files, until both are gone from this machine.
+    same files, until both are gone from this machine. A file that is there already and holds a key that is no root yet
+    is asked about.
 
     \b
     config-daemon keys split-root /media/a/root-1.pem /media/b/root-2.pem
@@ -38,22 +43,17 @@ def split_root(session: Session, file1: str, file2: str, root_key: str | None) -
     if paths[0].resolve() == paths[1].resolve():
         raise UsageError("both keys would be in one file", suggestion="Name two files, for two places.")
     with at_desk(session) as desk:
-        _split(desk, paths, root_key)
+        _split(desk, paths, root_key, yes)
 
 
-def _split(desk: Desk, paths: list[Path], root_key: str | None) -> None:
-    from config_daemon import failpoints
+def _split(desk: Desk, paths: list[Path], root_key: str | None, yes: bool) -> None:
     from config_daemon.core.keyring import adding, keeping_roots
-    from config_daemon.store.privatekeys import made_or_found
 
     if not all(path.exists() for path in paths):
         desk.root(root_key)  # before a key is made in vain
-    keys: list[Signer] = []
-    for path in paths:
-        keys.append(made_or_found(path))
-        failpoints.reached("after_keys_env")
+    _ask_about_found(desk, paths, yes)
+    keys = _made(desk, paths)
     ids = [key.key_id for key in keys]
-    _refuse_unfit(desk, paths, ids)
     done = desk.held.root_ids == set(ids)
     new = [(bytes(key.verify_key), ("root",)) for key in keys if key.key_id not in desk.held.root_ids]
     if new:
@@ -65,7 +65,8 @@ def _split(desk: Desk, paths: list[Path], root_key: str | None) -> None:
         "changed": not done, "keyring": desk.told(),
     }  # fmt: skip
     word = "were the only roots already" if done else "are the only roots"
-    desk.session.show(facts, lambda: f"{ids[0]} and {ids[1]} {word}: keyring {desk.held.number}")
+    places = [f"{one} ({path})" for one, path in zip(ids, paths, strict=True)]
+    desk.session.show(facts, lambda: f"{places[0]} and {places[1]} {word}: keyring {desk.held.number}")
     desk.session.say(
         f"now move {paths[0]} and {paths[1]} to two places that are not on this machine, and not the same one:\n"
         "whoever has one of them can replace every key; once both are lost, no key can be replaced or revoked any more"
@@ -73,9 +74,58 @@ def _split(desk: Desk, paths: list[Path], root_key: str | None) -> None:
     desk.session.say("a new worker is given the key that `config-daemon keys public` prints now")
 
 
+def _ask_about_found(desk: Desk, paths: list[Path], yes: bool) -> None:
+    """Have a person agree to each key that is in a file already and is no root yet.
+
+    Raises: Declined; UsageError where nobody can be asked, or when a key cannot be a root; KeyUnavailable.
+    """
+    from config_daemon.store.privatekeys import key_in
+
+    there = [path for path in paths if os.path.lexists(path)]
+    ids = [key_in(path).key_id for path in there]
+    _refuse_unfit(desk, there, ids)
+    for path, one in zip(there, ids, strict=True):
+        if one not in desk.held.root_ids:
+            what = f"{path} is there already, with the key {one}, which is no root yet"
+            if not yes and desk.session.as_json:
+                raise UsageError(
+                    f"{what}; nothing was changed",
+                    suggestion="Name a new file, or add --yes to make it a root.",
+                )
+            desk.session.confirm(
+                f"{what} (a run of this command that was killed may have made it). Make it a root?", yes
+            )
+
+
+def _made(desk: Desk, paths: list[Path]) -> list[Signer]:
+    """Return the keys of two files, each made where it is not there; when one cannot be had, none is left behind.
+
+    Raises: KeyUnavailable, UsageError.
+    """
+    from config_daemon import failpoints
+    from config_daemon.store.privatekeys import made_or_found
+
+    lacking = [path for path in paths if not os.path.lexists(path)]
+    keys: list[Signer] = []
+    try:
+        for path in paths:
+            keys.append(made_or_found(path))
+            failpoints.reached("after_keys_env")
+        _refuse_unfit(desk, paths, [key.key_id for key in keys])
+    except ConfigDaemonError:
+        for path in (path for path in paths[: len(keys)] if path in lacking):
+            with contextlib.suppress(OSError):
+                path.unlink()  # no keyring lists it
+        left = [str(path) for path in lacking if os.path.lexists(path)]
+        if left:
+            desk.session.say(f"{' and '.join(left)} was left behind, with a key that is no root: delete it")
+        raise
+    return keys
+
+
 def _refuse_unfit(desk: Desk, paths: list[Path], ids: list[str]) -> None:
     """Refuse files that hold one key twice, a revoked one, or one that the daemon has."""
-    if ids[0] == ids[1]:
+    if len(set(ids)) < len(ids):
         raise UsageError(f"{paths[0]} and {paths[1]} hold the same key", suggestion="Name two new files.")
     for path, one in zip(paths, ids, strict=True):
         if one in desk.held.revoked or one in desk.held.config_ids:

@@ -34,9 +34,9 @@ def passphrase_for(session: Session, file: str | None, twice: bool) -> str:
     Raises: UsageError when there is none; KeyUnavailable for a file that others can read; PassphrasesDiffer.
     """
     if file is not None:
-        from config_daemon.store.privacy import read_private
+        from config_daemon.store.privacy import read_named
 
-        return _line(read_private(Path(file)))
+        return _line(read_named(Path(file)))
     if sys.stdin is None:
         raise UsageError("there is nobody to ask for a passphrase", suggestion=_ELSEWHERE)
     if not sys.stdin.isatty():

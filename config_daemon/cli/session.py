@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from config_daemon.cli.printing import echo, json_text, print_error
-from config_daemon.errors import ConfigDaemonError, KeyUnavailable, StoreUnavailable, UsageError
+from config_daemon.errors import (
+    ConfigDaemonError,
+    KeyUnavailable,
+    SettingsError,
+    StoreUnavailable,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from config_daemon.catalog.catalog import Catalog
@@ -101,10 +107,34 @@ class Session:
 
     @cached_property
     def view(self) -> StatusView:
-        """Return what the daemon last said."""
+        """Return what the daemon last said.
+
+        Raises: StoreUnavailable when this user may not read it.
+        """
         from config_daemon.store.status import StatusView
 
+        path = self.files.status
+        try:
+            path.stat()
+        except PermissionError as error:
+            raise self.forbidden(path) from error
+        except OSError:
+            pass  # not there: nothing was said yet
+        else:
+            if not os.access(path, os.R_OK):
+                raise self.forbidden(path)
         return StatusView(self.files.status)
+
+    def need_folder(self) -> None:
+        """Go on only where there is a data folder.
+
+        Raises: SettingsError.
+        """
+        if not os.path.lexists(self.folder):
+            raise SettingsError(
+                f"there is no data folder {self.folder}",
+                suggestion=f"Name the right one with --data, or make it: `config-daemon init --data {self.folder}`.",
+            )
 
     @property
     def daemon_alive(self) -> bool:

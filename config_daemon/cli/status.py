@@ -30,7 +30,9 @@ def command(session: Session, nagios: bool) -> int:
                    f"{_headline(alive, facts)}")  # fmt: skip
         return (HEALTHY, DEGRADED, UNHEALTHY).index(code)
     from config_daemon.cli.keys_backup import warn_unless_backed_up
+    from config_daemon.cli.keys_list import open_rotation, told_rotation
 
+    rotation = open_rotation(session)
     services = [row._asdict() for row in session.view.services()] if alive else []
     for row in services:
         del row["effective_json"], row["sources_json"], row["error_json"]
@@ -39,8 +41,10 @@ def command(session: Session, nagios: bool) -> int:
         "last_seen": facts.get("written_at"), "database_status": facts.get("database_status"),
         "operational_mode": facts.get("mode"), "broker": facts.get("broker"), "health": facts.get("health"),
         "conditions": conditions, "services": services,
+        "rotation": rotation,
     }  # fmt: skip
-    session.show(data, lambda: _page(word, alive, facts, conditions, services, session))
+    page = [] if rotation is None else [told_rotation(rotation)]
+    session.show(data, lambda: "\n".join([_page(word, alive, facts, conditions, services, session), *page]))
     warn_unless_backed_up(session)
     return code
 

@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from config_daemon.cli.printing import quoted
 from config_daemon.cli.session import Session, standard
 from config_daemon.errors import RejectedUpdate, UsageError
 
 if TYPE_CHECKING:
     from config_daemon.wire.keyring import Keyring
+
+_KNOWN = "PREFIX/config/SERVICE, PREFIX/health/DAEMON, PREFIX/trust/beacon[/XX] and PREFIX/trust/keyring[/N]"
+_KEYRING_NEEDED = (
+    "a public key alone knows no later keyring: give --keyring FILE, with what"
+    " `config-daemon keys public --keyring` prints"
+)
 
 
 @click.command()
@@ -46,6 +53,8 @@ def command(session: Session, file: str, topic: str, public_key: str | None, key
         refused = {"verdict": "rejected", "step": rejection.step, "reason": rejection.reason}
         told = f"rejected at {rejection.message}"
         session.show({**refused, "detail": rejection.detail}, lambda: told)
+        if public_key and rejection.reason == "keyring-behind":
+            session.say(_KEYRING_NEEDED)
         return 1
     session.show({"verdict": "good", **data}, lambda: f"good: {headline}")
     return 0
@@ -72,13 +81,13 @@ def _trusted(session: Session, public_key: str | None, keyring: str | None) -> K
 def _verified(keyring: Keyring, topic: str, raw: bytes) -> tuple[dict[str, Any], str]:
     """Return a good message's members and what to say of it.
 
-    Raises: RejectedUpdate.
+    Raises: RejectedUpdate; UsageError for a topic of no such message.
     """
     from config_daemon.wire.keyring import follow
-    from config_daemon.wire.topics import Topics
+    from config_daemon.wire.topics import Topics, is_name, is_service
     from config_daemon.worker.trust import Trust
 
-    if topic.rpartition("/")[2] == "keyring" or "/trust/keyring/" in topic:
+    if topic.endswith("/trust/keyring") or "/trust/keyring/" in topic:
         shown = follow(keyring, raw)
         words = f"keyring {shown.number} of generation {shown.generation}, sealed {shown.issued_at}"
         return shown.body.model_dump(mode="json"), words
@@ -90,9 +99,31 @@ def _verified(keyring: Keyring, topic: str, raw: bytes) -> tuple[dict[str, Any],
         )
         return beacon.model_dump(mode="json", exclude_none=True), words
     head, _, service = topic.rpartition("/")
+    if head.endswith("/health") and is_name(service):
+        return _health(keyring, raw)
+    if not (head.endswith("/config") and is_service(service)):
+        raise UsageError(
+            f"{quoted(topic)} is no topic of a signed message", suggestion=f"Name one of {_KNOWN}."
+        )
     update, body_sha256 = Trust(keyring, [service], Topics(head.removesuffix("/config"))).verify(topic, raw)
     words = (
         f"{update.service} version {update.config_version}, number {update.sequence} of "
         f"generation {update.generation}, sealed {update.issued_at}"
     )
     return {"body_sha256": body_sha256, **update.model_dump(mode="json", exclude_none=True)}, words
+
+
+def _health(keyring: Keyring, raw: bytes) -> tuple[dict[str, Any], str]:
+    """Return a good health message's members and what to say of it.
+
+    Raises: RejectedUpdate.
+    """
+    from config_daemon.wire.messages import HEALTH, parse_health
+    from config_daemon.wire.sealing import unseal
+
+    health = parse_health(unseal(raw, HEALTH, keyring.config_keys)[0])
+    words = (
+        f"health ({'ok' if health.ok else 'not ok'}, {health.operational_mode}, {health.event}), number"
+        f" {health.sequence} of generation {health.generation}, sealed {health.issued_at}"
+    )
+    return health.model_dump(mode="json"), words

@@ -6,13 +6,15 @@ cannot be examined counts as touched; what was examined is what is read; no mess
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import pwd
 import shlex
 import stat
 from typing import TYPE_CHECKING
 
-from config_daemon.errors import ErrorContext, KeyUnavailable
+from config_daemon.errors import ErrorContext, KeyUnavailable, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +42,9 @@ def check_private(
         what = f"the link {link} on the way to it belongs to user {link.lstat().st_uid}"
         found.append(_exposed(path, what, "Give the path without that link, or remake the link as root."))
     if seen.st_uid not in ours:
-        mend = f"Run `chown {os.geteuid()} {word}` once you know that nobody has changed it."
+        mend = _as_owner(path, seen) or (
+            f"Run `chown {os.geteuid()} {word}` once you know that nobody has changed it."
+        )
         found.append(
             _exposed(path, f"it belongs to user {seen.st_uid}, neither root nor the one reading it", mend)
         )
@@ -58,6 +62,16 @@ def refuse_exposed(path: Path, seen: os.stat_result | None = None, *, others: in
     problems = check_private(path, seen, others=others)
     if problems:
         raise KeyUnavailable(problems[0].message, suggestion=problems[0].suggestion, contexts=problems)
+
+
+def read_named(path: Path) -> str:
+    """Return the text of a private file that a person named.
+
+    Raises: UsageError when there is no such file; KeyUnavailable, as `read_private`.
+    """
+    if not os.path.lexists(path):
+        raise UsageError(f"there is no file {path}", suggestion="Name the right file.")
+    return read_private(path)
 
 
 def read_private(path: Path, *, credential: bool = False) -> str:
@@ -116,6 +130,27 @@ def _unreadable(path: Path, error: OSError | ValueError) -> KeyUnavailable:
         )
     name = errno.errorcode.get(getattr(error, "errno", None) or 0, "not a path")
     return KeyUnavailable(f"{path} cannot be read: {name}", suggestion=f"Look at it with `namei -l {word}`.")
+
+
+def _as_owner(path: Path, seen: os.stat_result) -> str | None:
+    """Return how root goes on as the owner of a file in the owner's own folder; None where that is not so.
+
+    To root's own `chown` a daemon that runs as the owner would lose its keys.
+    """
+    if os.geteuid() != 0:
+        return None
+    with contextlib.suppress(OSError):
+        if path.absolute().parent.stat().st_uid != seen.st_uid:
+            return None
+        try:
+            run = f"runuser -u {shlex.quote(pwd.getpwuid(seen.st_uid).pw_name)} --"
+        except KeyError:
+            run = f"sudo -u '#{seen.st_uid}'"
+        return (
+            f"Run this as its owner: `{run} config-daemon …`; leave the file's owner as it is, for a daemon that"
+            " runs as that user."
+        )
+    return None
 
 
 def _exposed(path: Path, what: str, mend: str) -> ErrorContext:

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from config_daemon.wire.keys import public_key_pem
 from tests.cli.conftest import Cli, Daemon, call, refused
+from tests.cli.keyring_folders import held, note_signing, public_key
 from tests.e2e.house import Process, until
 from tests.real_broker import Broker
 
@@ -84,6 +86,26 @@ def test_the_hints_of_dev_work_as_they_are_printed(tmp_path: Path, broker: Broke
         until(lambda: "config-daemon watch" in told(process), "the hints")
         assert f"config-daemon get stt-worker --source --data {tmp_path}/data" in told(process)
         assert "demo worker" not in told(process), "there is none"
+    finally:
+        assert process.stop() == 0
+
+
+def test_dev_gives_its_worker_the_root_that_keys_public_prints(cli: Cli, broker: Broker) -> None:
+    roots = [str(cli.folder.parent / f"root-{number}.pem") for number in (1, 2)]
+    cli.ok("keys", "split-root", *roots)
+    cli.ok("keys", "rotate", "--root-key", roots[0])
+    new = held(cli).keys[-1].key_id
+    note_signing(cli.files, held(cli), new)
+    cli.ok("keys", "rotate", "--retire", "--root-key", roots[1])
+    cli.ok("set", "stt-worker", "channels=2")
+    ready = cli.folder.parent / "ready.json"
+    process = dev(cli.folder, "--broker", broker.url, "--ready-file", str(ready))
+    try:
+        until(ready.exists, "that it runs")
+        given = json.loads(ready.read_text())["public_key"]
+        assert given == cli.json("keys", "public")["pem"]
+        assert given != public_key_pem(public_key(cli))
+        until(lambda: any("applied" in str(line) for line in process.lines), "a config", 20)
     finally:
         assert process.stop() == 0
 

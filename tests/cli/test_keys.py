@@ -101,6 +101,8 @@ def test_an_old_key_and_a_credential_are_listed_where_they_are(
 
 
 def test_a_folder_without_keys_has_none_to_list(empty: Cli) -> None:
+    refused(empty("keys", "list"), 78, f"there is no data folder {empty.folder}")
+    empty.folder.mkdir(parents=True)
     refused(empty("keys", "list"), 78, "no key can be had")
 
 
@@ -248,7 +250,7 @@ def test_a_passphrase_file_must_be_as_private_as_a_key_and_is_taken_letter_by_le
     refused(empty("keys", "restore", str(stick), text=PHRASE), 1, "the passphrase does not open")
     empty.ok("keys", "restore", str(stick), text=f" {PHRASE} \n")
     refused(
-        cli("keys", "backup", str(tmp_path / "b"), "--passphrase-file", str(tmp_path / "none")), 78, "no file"
+        cli("keys", "backup", str(tmp_path / "b"), "--passphrase-file", str(tmp_path / "none")), 2, "no file"
     )
 
 

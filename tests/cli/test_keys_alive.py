@@ -45,7 +45,7 @@ def test_a_rotation_from_its_first_to_its_last_step(house: House, tmp_path: Path
     stick = tmp_path / "stick"
     assert done(house, "keys", "backup", str(stick), text="a phrase")["keyrings"] == 1
     assert done(house, "keys", "rotate", "--activate") == {
-        "key_id": new, "activated": True, "keyring": {"number": 1, "generation": 1},
+        "key_id": new, "activated": True, "keyring": {"number": 1, "generation": 1, "held_by": []},
     }  # fmt: skip
     signs(house, new, daemon)
     assert done(house, "keys", "rotate", "--activate")["activated"] is False
@@ -68,7 +68,7 @@ def test_a_stolen_key_is_revoked_and_the_worker_goes_on(house: House) -> None:
     worker.wait_for(house.set("stt-worker", channels=2))
     stolen = done(house, "keys", "public")["key_id"]
     revoked = done(house, "keys", "revoke", stolen[:12], "--reason", "stolen", "--yes")
-    assert revoked["keyring"] == {"number": 2, "generation": 2}
+    assert revoked["keyring"] == {"number": 2, "generation": 2, "held_by": []}
     signs(house, revoked["signing_key_id"], daemon)
     worker.wait_for(house.set("stt-worker", channels=1))
     anchor = house.cli("keys", "public", "--keyring")[1]

@@ -82,7 +82,7 @@ def test_splitting_the_root(cli: Cli, tmp_path: Path, step: str) -> None:
     dies(cli, step, "keys", "split-root", *files)
     sleeper_walks(cli, first)
     assert starts_and_signs(cli) == signs
-    roots = [each["key_id"] for each in cli.json("keys", "split-root", *files)["roots"]]
+    roots = [each["key_id"] for each in cli.json("keys", "split-root", *files, "--yes")["roots"]]
     assert [one.number for one in sleeper_walks(cli, first)] == [1, 2]
     assert (held(cli).root_ids, held(cli).config_ids) == (set(roots), {signs})
     assert cli.json("keys", "split-root", *files)["changed"] is False
@@ -167,7 +167,8 @@ def test_revoking_is_completed_wherever_it_was_killed(fresh: Callable[[], Cli]) 
 
 def test_splitting_is_completed_wherever_it_was_killed(fresh: Callable[[], Cli]) -> None:
     def words(cli: Cli) -> list[str]:
-        return ["keys", "split-root", str(cli.folder.parent / "1.pem"), str(cli.folder.parent / "2.pem")]
+        files = [str(cli.folder.parent / f"{number}.pem") for number in (1, 2)]
+        return ["keys", "split-root", *files, "--yes"]
 
     def whole(cli: Cli) -> None:
         assert (len(held(cli).root_ids), held(cli).number) == (2, 2)

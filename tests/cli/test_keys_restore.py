@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 from config_daemon.store import keybackup, keyrecord
 from tests.cli.conftest import Cli, Result, refused
 from tests.cli.key_folders import CHEAP, PHRASE, keys_of, missing, secrets_of
+from tests.cli.keyring_folders import held, note_signing
 from tests.worker.full_disk import full_disk
 
 
@@ -339,6 +341,27 @@ def test_a_keyring_that_knows_nothing_of_the_backups_is_never_overwritten(
     result = other("keys", "restore", str(late), "--json", text=PHRASE)
     assert (result.code, result.error["error"]) == (1, "KEYRING_DIFFERS")
     assert _tree(other) == before
+
+
+@pytest.mark.parametrize("with_keyring", [False, True])
+def test_a_folder_whose_keys_are_newer_needs_no_restoring(
+    cli: Cli, tmp_path: Path, with_keyring: bool
+) -> None:
+    if with_keyring:
+        cli.ok("keys", "rotate")
+    old = tmp_path / "old"
+    cli.ok("keys", "backup", str(old), text=PHRASE)
+    cli.ok("keys", "rotate")
+    note_signing(cli.files, held(cli), held(cli).keys[-1].key_id)
+    cli.ok("keys", "rotate", "--retire")
+    before = _tree(cli)
+    result = cli("keys", "restore", str(old), text=PHRASE)
+    refused(result, 1, f"{cli.folder} has newer keys than the backup", "Nothing needs restoring here.")
+    assert "remove" not in result.err and _tree(cli) == before
+    text = cli.files.environment.read_text()
+    cli.files.environment.write_text(re.sub("LKG_HMAC_KEY_BASE64=.*\n", "", text))
+    result = cli("keys", "restore", str(old), text=PHRASE)
+    refused(result, 1, "has newer keys", "a backup that was made after the last rotation")
 
 
 def test_a_staged_key_that_was_revoked_meanwhile_does_not_come_back(

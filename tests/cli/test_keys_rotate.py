@@ -135,13 +135,14 @@ def test_what_has_to_come_first_is_told(cli: Cli, daemon: Looks) -> None:
 def test_what_does_not_go_together_changes_nothing(cli: Cli, words: tuple[str, ...], told: str) -> None:
     before = cli.files.environment.read_bytes()
     result = cli("keys", "rotate", *words)
-    refused(result, 78 if "no file" in told else 2, told)
+    refused(result, 2, told)
     assert cli.files.environment.read_bytes() == before
     assert not cli.files.keyring.exists()
 
 
 def test_an_empty_folder_a_held_lock_and_a_lost_keyring_are_told(cli: Cli, tmp_path: Path) -> None:
     empty = Cli(tmp_path / "none")
+    empty.folder.mkdir()
     for words in (
         ("rotate",),
         ("revoke", "a" * 32, "--reason", "r", "--yes"),
@@ -149,7 +150,7 @@ def test_an_empty_folder_a_held_lock_and_a_lost_keyring_are_told(cli: Cli, tmp_p
         ("split-root", "a", "b"),
     ):
         refused(empty("keys", *words), 78, "CONFIG_SIGNATURE_PUBLIC_KEY is missing")
-    assert not empty.folder.exists()
+    assert not list(empty.folder.iterdir())
     lock = locks.take(cli.files.folder / "keys.lock")
     assert lock is not None
     result = cli("keys", "rotate", "--json")
@@ -273,11 +274,19 @@ def test_a_root_is_revoked_by_the_other_one(cli: Cli, roots: list[str], tmp_path
     lost, other = (key_id(bytes(signing_key_from_pem(Path(file).read_text()).verify_key)) for file in roots)
     words = ("keys", "revoke", lost, "--reason", "the safe burnt", "--yes")
     refused(cli(*words), 2, "a root key must sign this", f"{other}", "--root-key FILE")
-    refused(cli(*words, "--root-key", roots[0]), 2, f"holds the key {lost}")
+    refused(
+        cli(*words, "--root-key", roots[0]),
+        2,
+        f"holds the key {lost} itself",
+        "Name the other root's file",
+        other,
+    )
     cli.ok(*words, "--root-key", roots[1])
     assert held(cli).root_ids == {other}
     words = ("keys", "revoke", other, "--reason", "and the other", "--yes", "--root-key", roots[1])
-    refused(cli(*words), 2, "none is left")
+    refused(
+        cli(*words), 2, "is the only root", "Make new ones first", "split-root FILE1 FILE2 --root-key FILE"
+    )
     again = [str(tmp_path / "root-3.pem"), str(tmp_path / "root-4.pem")]
     refused(cli("keys", "split-root", *again), 2, "--root-key FILE")
     assert not Path(again[0]).exists()
@@ -303,7 +312,41 @@ def test_a_person_is_asked_and_told_of_a_hold(cli: Cli, daemon: Looks) -> None:
     assert not cli.files.keyring.exists()
     daemon.says(("not-the-newest", "config.db"))
     told = cli.ok("keys", "revoke", old, "--reason", "stolen", text="y\n")
+    assert "NO WORKER KNOWS OF THIS YET: the daemon holds (not-the-newest)" in told.err
     assert "adopt --db" in told.err
+    again = cli.ok("keys", "revoke", old, "--reason", "stolen")
+    assert "NO WORKER KNOWS" not in again.err
+    assert "workers may not know of this yet" in again.err
+
+
+@pytest.mark.parametrize("condition", ["not-the-newest", "foreign-state", "disk-full"])
+def test_what_a_hold_keeps_from_workers_is_told(
+    cli: Cli, daemon: Looks, condition: str, tmp_path: Path
+) -> None:
+    files = [str(tmp_path / "a"), str(tmp_path / "b")]
+    daemon.says((condition, ""))
+    said = f"NO WORKER KNOWS OF THIS YET: the daemon holds ({condition}) and publishes no keyring"
+    assert said in cli.ok("keys", "rotate").err
+    assert cli.json("keys", "rotate")["keyring"]["held_by"] == [condition]
+    new = held(cli).keys[1].key_id
+    note_signing(cli.files, held(cli), new)
+    assert said in cli.ok("keys", "rotate", "--retire").err
+    assert said in cli.ok("keys", "split-root", *files).err
+    daemon.says(("broker-down", ""))
+    staged = cli.ok("keys", "rotate", "--root-key", files[0])
+    assert "NO WORKER" not in staged.err
+
+
+def test_a_merge_ends_the_hold_that_it_is_for(cli: Cli, daemon: Looks) -> None:
+    cli.ok("keys", "rotate")
+    before, key = held(cli), load_ground(cli.folder, {}, {}).keys.signer().key
+    other = seal_keyring(revoking(before, ids(cli)["signing-next"], "elsewhere", AT), key)
+    cli.ok("keys", "rotate", "--hmac")
+    KeyringFiles(cli.files).set_unmerged(other)
+    cli.ok("keys", "revoke", ids(cli)["signing-next"], "--reason", "here", "--yes")
+    daemon.says(("keyring-unmerged", ""))
+    merged = cli.ok("keys", "merge")
+    assert "NO WORKER" not in merged.err
 
 
 @pytest.mark.parametrize(
@@ -346,6 +389,34 @@ def test_root_keys_go_into_two_new_private_files(cli: Cli, tmp_path: Path) -> No
     refused(cli("keys", "split-root", files[0]), 2, "Missing argument 'FILE2'")
 
 
+def test_a_key_that_is_there_already_becomes_a_root_only_when_a_person_agrees(
+    cli: Cli, tmp_path: Path
+) -> None:
+    files, found = [str(tmp_path / "a"), str(tmp_path / "b")], SigningKey.generate()
+    _write(tmp_path / "a", signing_key_pem(found))
+    name = key_id(bytes(found.verify_key))
+    refused(
+        cli("keys", "split-root", *files), 2, f"{files[0]} is there already, with the key {name}", "--yes"
+    )
+    refused(cli("keys", "split-root", *files, "--json"), 2, name, "--yes")
+    refused(cli("keys", "split-root", *files, text="n\n"), 1, "nothing was changed")
+    assert not cli.files.keyring.exists() and not (tmp_path / "b").exists()
+    done = cli.ok("keys", "split-root", *files, text="y\n")
+    assert f"{name} ({files[0]}) and" in done.out and f"({files[1]}) are the only roots" in done.out
+    assert name in held(cli).root_ids
+    again = cli.ok("keys", "split-root", *files)
+    assert "Make it a root?" not in again.err
+
+
+def test_a_second_root_that_cannot_be_made_leaves_no_first(cli: Cli, tmp_path: Path) -> None:
+    files = [str(tmp_path / "a"), str(tmp_path / "no" / "folder")]
+    refused(cli("keys", "split-root", *files), 78, "cannot be made")
+    assert not (tmp_path / "a").exists() and not cli.files.keyring.exists()
+    _write(tmp_path / "a", signing_key_pem(SigningKey.generate()))
+    refused(cli("keys", "split-root", *files, "--yes"), 78, "cannot be made")
+    assert (tmp_path / "a").exists(), "this run did not make it"
+
+
 def fork_of(cli: Cli, key: SigningKey) -> Keyring:
     """Return another keyring after the one held, that knows nothing of the next."""
     return follow(held(cli), seal_keyring(adding(held(cli), [(b"\x58" + b"\x66" * 31, ["config"])], AT), key))
@@ -381,7 +452,7 @@ def test_what_either_keyring_revoked_stays_revoked(cli: Cli) -> None:
     rings.put(ours)
     rings.set_unmerged(other.raw)
     merged = cli.json("keys", "merge")
-    assert merged == {"merged": 2, "keyring": {"number": 3, "generation": 2}}
+    assert merged == {"merged": 2, "keyring": {"number": 3, "generation": 2, "held_by": []}}
     assert list(held(cli).revoked) == [new]
     assert follow(other, held(cli).raw).number == 3
     assert rings.unmerged() is None
