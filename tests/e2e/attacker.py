@@ -312,11 +312,12 @@ def refused(worker: Worker, reason: str, service: str = "stt-worker") -> dict[st
     )
 
 
-def flagged(worker: Worker, flag: str) -> None:
+def flagged(worker: Worker, flag: str, seconds: float = 15.0) -> None:
     """Wait until the worker's last word carries a flag."""
     until(
         lambda: worker.reports and flag in worker.reports[-1]["flags"],
         f"the flag {flag}; {worker.lines[-3:]}",
+        seconds,
     )
 
 
