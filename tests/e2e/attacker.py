@@ -297,8 +297,11 @@ def running(house: House, first: float = 0.1, second: float = 0.2) -> Worker:
 
 def another_beacon(house: House, attacker: Attacker, service: str = "tts-worker") -> None:
     """Have the daemon send a beacon now: it lists a service that none listed before."""
-    values = {"tts-worker": {"volume_percent": 50}, "router": {"router_stream_min_chars": 41}}[service]
-    confirmed(house, house.set(service, **values), service)
+    values: dict[str, dict[str, Any]] = {
+        "tts-worker": {"volume_percent": 50}, "router": {"router_stream_min_chars": 41},
+        "llm-worker": {"temperature": 0.5},
+    }  # fmt: skip
+    confirmed(house, house.set(service, **values[service]), service)
     attacker.first(BEACON, lambda body: service in body["services"])
 
 
