@@ -8,32 +8,25 @@ Source: docs/protocol.md "Keys and keyrings".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal, NamedTuple
 
 from config_daemon import failpoints
 from config_daemon.core.health import Findings
 from config_daemon.core.keyring import grace_ends_ms, meet, merging, signing_key, walk
 from config_daemon.core.sealed import Sealed
-from config_daemon.errors import ConfigDaemonError, KeyUnavailable, RejectedUpdate, UsageError
+from config_daemon.daemon.held import Held, resume, whole
+from config_daemon.errors import ConfigDaemonError, KeyUnavailable, UsageError
 from config_daemon.logs import Logger
 from config_daemon.store.dotenv import EnvFile
 from config_daemon.store.keyfiles import KeyFiles, Signer
 from config_daemon.store.keyrings import KeyringFiles
 from config_daemon.store.marks import Numbers
-from config_daemon.wire.keyring import Keyring, installed_keyring, kept_keyring, of_key, seal_keyring
+from config_daemon.wire.keyring import Keyring, seal_keyring
 
 LOOK_SECONDS = 1.0
 News = Literal["keyring", "signer"]
 KEYRING_FILE = "keyring.json"
-
-
-class Held(NamedTuple):
-    """What a daemon starts with: its keyring, and what marks.json names where that is not to be had."""
-
-    keyring: Keyring
-    missing: tuple[int, str] | None
 
 
 class Keys(NamedTuple):
@@ -124,7 +117,7 @@ class Identity:
         if self._rings.stamp() != self._stamp:  # what a person issued meanwhile comes first
             self._follow_files()
         if self._missing:
-            named = filter(None, map(_installed, shown))
+            named = filter(None, map(whole, shown))
             self._take([one for one in named if (one.number, one.sha256) == self._missing][:1])
         if self._missing:  # nothing else can be told from older
             return []
@@ -331,46 +324,3 @@ class Identity:
             self._rings.set_unmerged(raw)
         except OSError as error:
             self._log.warning("keyring_unwritable", error=str(error.strerror))
-
-
-def resume(known: tuple[int, str] | None, own: Keyring, rings: KeyringFiles, generation: int = 1) -> Held:
-    """Return the keyring to start with: the one that marks.json names, or what leads on from there.
-
-    `own` is number 0 of the signing key; it stands, in the `generation` of marks, for one that is missing.
-    Without marks the newest one in the folder counts.
-
-    Raises: KeyUnavailable when that one is none.
-    """
-    stored = rings.stored()
-    if known is None:
-        start: Keyring | None = rings.installed() or own
-    else:
-        start = next((one for one in _starts(own, stored) if (one.number, one.sha256) == known), None)
-    if start is None:
-        return Held(replace(own, generation=generation), known)
-    path = walk(start, stored)
-    return Held(path[-1] if path else start, None)
-
-
-def _installed(raw: bytes) -> Keyring | None:
-    try:
-        return installed_keyring(
-            raw
-        )  # a digest says nothing of the signature, and all must be able to check that
-    except RejectedUpdate:
-        return None
-
-
-def _kept(raw: bytes) -> Keyring | None:
-    try:
-        return kept_keyring(raw)
-    except RejectedUpdate:
-        return None
-
-
-def _starts(own: Keyring, stored: Sequence[bytes]) -> Iterator[Keyring]:
-    """Yield every keyring that marks.json may name by its digest: stored ones, and number 0 of what they list."""
-    yield own
-    for found in filter(None, map(_kept, stored)):
-        yield found
-        yield from (of_key(one.key) for one in found.keys)

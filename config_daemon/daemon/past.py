@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from config_daemon.core.health import Findings
 from config_daemon.core.sealed import Sealed
-from config_daemon.daemon.identity import Identity, Keys, resume
+from config_daemon.daemon.held import resume
+from config_daemon.daemon.identity import Identity, Keys
 from config_daemon.daemon.sight import NOTHING_KNOWN
 from config_daemon.errors import CacheError, SettingsError
 from config_daemon.logs import Logger
