@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 
@@ -193,7 +194,7 @@ def test_replay_during_a_daemon_restart_is_put_right_by_the_next(house: House, a
     never_went_back(worker)
 
 
-@pytest.mark.parametrize("ended", ["stopped", "killed"])
+@pytest.mark.parametrize("ended", ["stopped", "killed", "killed-without-cache"])
 def test_replay_after_a_daemon_restart_is_refused_and_told(
     house: House, attacker: Attacker, ended: str
 ) -> None:
@@ -207,10 +208,20 @@ def test_replay_after_a_daemon_restart_is_refused_and_told(
     if ended == "stopped":
         assert daemon.stop() == 0
     else:
+        until(lambda: json.loads(good)["signature"].encode() in house.files.cache.read_bytes(), "the cache")
         daemon.kill()
-    next_one = house.daemon()
-    until(lambda: facts(house).get("pid") == next_one.pid, "the next daemon")
-    confirmed(house, 2)
+    if ended == "killed-without-cache":  # then it seals the same anew, under a higher number
+        house.files.cache.unlink()
+    beacons = len(attacker.all(BEACON))
+    house.daemon()
+    until(
+        lambda: len(attacker.all(BEACON)) > beacons,
+        "the next daemon's beacon, which comes after its read-back",
+    )
+    if ended == "killed-without-cache":
+        below = json.loads(good)["sequence"]
+        good = attacker.first(TOPIC, lambda body: body["sequence"] > below)
+        assert json.loads(good)["config_version"] == 2
     attacker.write(TOPIC, old)
     refused(worker, "rollback")
     told(house, "foreign-write")
