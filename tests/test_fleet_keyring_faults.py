@@ -225,7 +225,7 @@ def test_a_daemon_that_cannot_come_back_after_a_rotation_is_not_said_to_be_well(
     assert fleet.health["event"] == "key-changed"
 
 
-def test_a_restored_host_that_knows_nothing_of_the_fleets_keyring_says_so(fleet: Fleet) -> None:
+def test_a_restored_host_whose_key_was_retired_learns_so_from_a_worker_and_holds(fleet: Fleet) -> None:
     copy, first = fleet.holder.copy(), first_key(fleet)
     fleet.holder.stage()
     fleet.run(3.0)
@@ -242,7 +242,22 @@ def test_a_restored_host_that_knows_nothing_of_the_fleets_keyring_says_so(fleet:
     fleet.commit(TTS, 11)
     fleet.run(30.0, turn=0.25)
     assert fleet.workers[f"{TTS}-1"].running["volume_percent"] == 10
+    assert fleet.host.held == {"key-unlisted"}
+    newest = fleet.process.parts.identity.keyring
+    assert (newest.number, name(first) in newest.config_ids) == (2, False)
+
+
+def test_a_later_keyring_that_no_root_here_knows_is_told_and_changes_nothing(fleet: Fleet) -> None:
+    stranger = SigningKey(b"\x77" * 32)
+    body = KeyringBody(version=1, number=7, generation=3, issued_at=AT, keys=[], revoked=[])
+    listed = adding(fleet.holder.held, [(bytes(stranger.verify_key), [CONFIG, ROOT])], AT).keys
+    raw = seal_keyring(body.model_copy(update={"keys": listed}), stranger)
+    fleet.server.connect("worker-7").show(fleet.topics.keyring_evidence("worker-7"), raw)
+    fleet.run(3.0)
     assert "keyring-unknown" in fleet.conditions
+    assert not fleet.host.held
+    fleet.commit(TTS, 11)
+    fleet.settle()
 
 
 def test_a_key_file_that_was_mended_is_read(fleet: Fleet, tmp_path: Path) -> None:

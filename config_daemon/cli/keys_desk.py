@@ -224,13 +224,21 @@ class Desk:
         return sorted(name for name in found if CONDITIONS[name].holds and not ended.get(name, False))
 
     def warn_of_hold(self) -> None:
-        """Tell a person when what was issued stays here until a hold of the daemon ends."""
-        names = self.held_by() if self.held.raw else []
+        """Tell a person when what was issued stays here: until a daemon runs, or until its hold ends."""
+        if not self.held.raw:
+            return
+        known = "NO WORKER KNOWS OF THIS YET" if self.issued else "workers may not know of this yet"
+        if not self.session.daemon_alive:
+            if self.issued:
+                self.session.say(
+                    f"{known}: no daemon runs here, and the next one publishes it when it starts"
+                )
+            return
+        names = self.held_by()
         if not names:
             return
         from config_daemon.core.health import CONDITIONS
 
-        known = "NO WORKER KNOWS OF THIS YET" if self.issued else "workers may not know of this yet"
         mend = " ".join(CONDITIONS[name].remedy for name in names)
         self.session.say(
             f"{known}: the daemon holds ({', '.join(names)}) and publishes no keyring until that ends.\n  {mend}"

@@ -54,6 +54,7 @@ CONDITIONS: dict[str, Kind] = {
     "env-missing": Kind("critical", False, "Put .env back; the services it gave values to are not published."),
     "keys-unusable": Kind("warning", False, "Mend the key as the detail says; the keys read before stay in force."),
     "keyring-refused": Kind("warning", False, "Put keyring.json back as it was; the one before is in force."),
+    "keyring-forked": Kind("critical", False, "Two hosts or a thief issue keyrings: see docs/keys.md."),
     "keyring-unknown": Kind("warning", False, "If keys were restored from an old backup, restore a newer one."),
     "activation-waits": Kind("warning", False, "Run `config-daemon keys backup FILE`; then the new key signs."),
     "env-unknown": Kind("warning", False, "Mend or remove the line of .env; it gives no service a value."),

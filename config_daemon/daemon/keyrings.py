@@ -8,6 +8,7 @@ Source: docs/protocol.md "Keys and keyrings".
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from config_daemon.core.health import Findings
@@ -17,7 +18,7 @@ from config_daemon.daemon.events import Arrived
 from config_daemon.daemon.identity import Identity
 from config_daemon.errors import RejectedUpdate
 from config_daemon.store.keyrings import KeyringFiles
-from config_daemon.wire.keyring import KEYRING, Keyring, installed_keyring, kept_keyring
+from config_daemon.wire.keyring import KEYRING, Keyring, installed_keyring, kept_keyring, read_keyring
 from config_daemon.wire.topics import Topics
 
 AGAIN_SECONDS = 3600.0
@@ -42,7 +43,10 @@ class Keyrings:
         self._findings, self._now_text = findings, now_text
         self._wanted: dict[str, Keyring] = {}
         self._sent: set[str] = set()
-        self._sent_at = self._foreign_at = self._unknown_at = NEVER
+        self._sent_at = NEVER
+        self._told_at: dict[
+            str, float
+        ] = {}  # of conditions that end when nobody has done it again for a while
         self._not_before: dict[str, tuple[float, float]] = {}
         self._shown: dict[tuple[str, bytes], None] = {}  # evidence is on no topic
         self._defaced: set[str] = set()
@@ -60,8 +64,13 @@ class Keyrings:
 
     def renew(self) -> None:
         """Note that another keyring may be in force."""
-        newest = self._identity.keyring
-        wanted = {self._topics.keyring_number(one.number): one for one in self._chain(newest)}
+        newest, path = self._identity.keyring, self._path()
+        ever = [*path, newest]
+        self._ever = {one.number: one.sha256 for one in ever}
+        self._roots = tuple({bytes(key): key for one in ever for key in one.roots}.values())
+        below = [one for one in path if 0 < one.number < newest.number]
+        chain = root_changes([*below, newest] if newest.number else below)
+        wanted = {self._topics.keyring_number(one.number): one for one in chain}
         if newest.number:
             wanted[self._topics.keyring] = newest
         for topic in [name for name, one in wanted.items() if self._wanted.get(name) != one]:
@@ -87,10 +96,9 @@ class Keyrings:
 
     def judge(self, now: float) -> None:
         """Judge what was shown; call it before configs are judged, which may need a newer keyring."""
-        if now - self._foreign_at > QUIET_SECONDS:
-            self._findings.close("foreign-write", KEYRING)
-        if now - self._unknown_at > QUIET_SECONDS:
-            self._findings.close("keyring-unknown")
+        for name in [name for name, at in self._told_at.items() if now - at > QUIET_SECONDS]:
+            del self._told_at[name]
+            self._findings.close(name, KEYRING)
         defaced, self._defaced = self._defaced, set()
         for topic in defaced:
             self._put_right(topic, now)
@@ -103,8 +111,8 @@ class Keyrings:
             self.renew()
             self._show_again()  # some may have been more than could be looked at
         for topic, raw in shown:
-            if not topic and raw in lost:
-                self._note_unknown(raw, now)
+            if raw in lost:
+                self._judge_lost(raw, not topic, now)
             ours = self._wanted.get(topic)
             if self._topics.is_keyring(topic) and (not raw or raw in lost) and not (ours and ours.raw == raw):
                 self._put_right(topic, now)
@@ -122,39 +130,43 @@ class Keyrings:
                 self._sent.add(topic)
                 self._sent_at = now
 
-    def _chain(self, newest: Keyring) -> list[Keyring]:
+    def _path(self) -> list[Keyring]:
+        """Return what the folder holds, by number."""
         found: dict[int, Keyring] = {}
         for raw in self._rings.stored():
-            try:
+            with contextlib.suppress(RejectedUpdate):
                 kept = kept_keyring(raw)
-            except RejectedUpdate:
-                continue
-            if 0 < kept.number < newest.number:
                 found[kept.number] = kept
-        path = [found[number] for number in sorted(found)]
-        return root_changes([*path, newest] if newest.number else path)
+        return [found[number] for number in sorted(found)]
 
     def _put_right(self, topic: str, now: float) -> None:
         if topic in self._sent or topic not in self._wanted:  # else: ours is on its way
-            self._foreign_at = now
-            detail = "somebody else wrote the keyring's topic"
-            self._findings.open("foreign-write", KEYRING, detail, self._now_text())
+            self._say("foreign-write", "somebody else wrote the keyring's topic", now)
         if topic not in self._wanted:  # whoever believes it has a root that we have not; leave it alone
             return
         until, seconds = self._not_before.get(topic, (NEVER, 0.0))
         longer = min(2 * seconds, BACKOFF_LAST_SECONDS) if now - until < BACKOFF_LAST_SECONDS else 0.0
         self._send_again(topic, now, longer or (BACKOFF_FIRST_SECONDS if seconds else 0.0))
 
-    def _note_unknown(self, raw: bytes, now: float) -> None:
-        """Tell of a worker that holds a later keyring which our roots know nothing of; it may be nobody's."""
-        try:
-            shown = installed_keyring(raw)
-        except RejectedUpdate:
+    def _judge_lost(self, raw: bytes, is_evidence: bool, now: float) -> None:
+        """Tell of a keyring that leads nowhere from ours: another past's, or nobody's."""
+        held = self._identity.keyring.number
+        with contextlib.suppress(RejectedUpdate):
+            shown = read_keyring(raw, self._roots)
+            known = self._ever.get(shown.number)
+            if known != shown.sha256 and (known or shown.number > held):
+                self._say(
+                    "keyring-forked", f"a root of an earlier keyring signed another {shown.number}", now
+                )
             return
-        if shown.number > self._identity.keyring.number:
-            self._unknown_at = now
-            detail = f"a worker shows keyring {shown.number} of generation {shown.generation}"
-            self._findings.open("keyring-unknown", KEYRING, detail, self._now_text())
+        with contextlib.suppress(RejectedUpdate):
+            if is_evidence and (shown := installed_keyring(raw)).number > held:
+                detail = f"a worker shows keyring {shown.number} of generation {shown.generation}"
+                self._say("keyring-unknown", detail, now)
+
+    def _say(self, name: str, detail: str, now: float) -> None:
+        self._told_at[name] = now
+        self._findings.open(name, KEYRING, detail, self._now_text())
 
     def _send_again(self, topic: str, now: float, seconds: float) -> None:
         self._sent.discard(topic)

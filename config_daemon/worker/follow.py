@@ -88,9 +88,9 @@ class Follower:
             accepted = self._trust.judge(topic, raw, belief)
         except RejectedUpdate as rejection:
             if rejection.reason in ("rollback", "fork"):
-                self._lookout.show(service, belief.at_floor)
+                self._lookout.show(service, *filter(None, [belief.at_floor]))
             elif rejection.reason in ("wrong-key", "revoked-key"):  # whoever signs so has forgotten a keyring
-                self._lookout.show(KEYRING, self._trust.keyring.raw)
+                self._lookout.show(KEYRING, *self._trust.proof)
             self._say(service, None, "rejected", rejection)
             return rejection.reason != KEYRING_BEHIND
         if belief.floor is None and not self._may_run(service, accepted):
@@ -103,6 +103,7 @@ class Follower:
 
     def tick(self) -> None:
         """Report what changes by the passing of time alone: nobody may have said anything for a while."""
+        self._lookout.tick()
         for service in self._services:
             if service in self._belief and self._all_flags(service) != self._said_flags.get(service, ()):
                 self._say(service, None, "held")
@@ -125,7 +126,7 @@ class Follower:
             return rejection.reason != KEYRING_BEHIND
         if not news:
             return True
-        is_starved = self._lookout.compare_keyring(self._trust.keyring)
+        is_starved = self._lookout.compare_keyring()
         for service, belief in list(self._belief.items()):
             waiting = self._waiting.get(service)
             if (

@@ -33,10 +33,11 @@ class Kept(NamedTuple):
 
 
 class KeptKeyring(NamedTuple):
-    """What was on disk of the keyring: its bytes, keys believed before it, and whether an earlier file was lost."""
+    """What was on disk of the keyring: its bytes, keys believed before it, the way to it; whether a file was lost."""
 
     raw: bytes | None
     past: tuple[bytes, ...]
+    steps: tuple[bytes, ...]
     lost: bool
 
 
@@ -70,22 +71,24 @@ class Keep:
         try:
             members = _members(_read(path))
             if members["anchor"] != self._anchor:
-                return KeptKeyring(None, (), False)
+                return KeptKeyring(None, (), (), False)
             past = tuple(bytes.fromhex(each) for each in members["past"])
-            return KeptKeyring(members["keyring"].encode("utf-8"), past, False)
+            steps = tuple(each.encode("utf-8") for each in members.get("steps", []))
+            return KeptKeyring(members["keyring"].encode("utf-8"), past, steps, False)
         except FileNotFoundError:
-            return KeptKeyring(None, (), False)
+            return KeptKeyring(None, (), (), False)
         except _DAMAGED:
             self.set_aside(KEYRING)
-            return KeptKeyring(None, (), True)
+            return KeptKeyring(None, (), (), True)
 
-    def save_keyring(self, raw: bytes, past: Iterable[bytes]) -> None:
+    def save_keyring(self, raw: bytes, past: Iterable[bytes], steps: Iterable[bytes]) -> None:
         """Make a keyring durable, before it is believed.
 
         Raises: OSError; the file is then the one before.
         """
         members = {
-            "anchor": self._anchor, "keyring": raw.decode("utf-8"), "past": [key.hex() for key in past]
+            "anchor": self._anchor, "keyring": raw.decode("utf-8"), "past": [key.hex() for key in past],
+            "steps": [step.decode("utf-8") for step in steps],
         }  # fmt: skip
         self._write(KEYRING, members)
 

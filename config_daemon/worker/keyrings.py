@@ -47,9 +47,9 @@ class Keyrings:
             self._keep.set_aside(KEYRING)
             return True
         installed = self._trust.keyring
-        self._trust.hold(taken, past)
+        self._trust.resume(taken, past, kept.steps)
         if not _goes_on_from(installed, taken):
-            self._trust.hold(installed)
+            self._trust.resume(installed, (), ())
         return False
 
     def take(self, topic: str, raw: bytes) -> Outcome:
@@ -65,13 +65,13 @@ class Keyrings:
         except RejectedUpdate as rejection:
             if topic == self._topics.keyring:  # the others hold old ones for those who slept: no news
                 self._say(None, rejection)
-                self._lookout.show(KEYRING, held.raw)
+                self._lookout.show(KEYRING, *self._trust.proof)
             return "known"
         if shown is held:
             return "known"
         past = [bytes(key) for key in self._trust.past_after(shown)]
         try:
-            self._keep.save_keyring(raw, past)
+            self._keep.save_keyring(raw, past, self._trust.steps_after(shown))
         except OSError as error:
             self._report(
                 Report(KEYRING, shown.generation, shown.number, None, "held", errors=(cannot_keep(error),))

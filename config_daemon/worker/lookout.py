@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from config_daemon.wire.beacon import BEACON_SECONDS, Numbered, shard_of
-from config_daemon.wire.keyring import KEYRING, Keyring
+from config_daemon.wire.keyring import KEYRING
 from config_daemon.wire.messages import ConfigUpdate
 from config_daemon.wire.topics import Topics
 from config_daemon.worker.freshness import Freshness, Standing
@@ -80,28 +80,36 @@ class Lookout:
 
     def compare(self, service: str, belief: Belief) -> bool:
         """Compare a service with a fresh beacon; True when something newer was listed twice and never came."""
-        return self._compare(service, self._freshness.standing(service, belief.floor), belief.at_floor)
+        proof = [belief.at_floor] if belief.at_floor else []
+        return self._compare(service, self._freshness.standing(service, belief.floor), proof)
 
-    def compare_keyring(self, held: Keyring) -> bool:
+    def compare_keyring(self) -> bool:
         """Compare the keyring with a fresh beacon, in the same way."""
+        held = self._trust.keyring
         standing = self._freshness.keyring_standing(Numbered(held.number, held.sha256))
-        return self._compare(KEYRING, standing, held.raw)
+        return self._compare(KEYRING, standing, self._trust.proof)
 
-    def _compare(self, subject: str, standing: Standing, proof: bytes | None) -> bool:
+    def tick(self) -> None:
+        """Show the keyring while no beacon comes: a daemon that lost its own is silent until it sees it."""
+        if self._freshness.is_stale(self._clock()):
+            self.show(KEYRING, *self._trust.proof)
+
+    def _compare(self, subject: str, standing: Standing, proof: Sequence[bytes]) -> bool:
         is_twice = self._freshness.twice(subject, standing)
         if standing == "less" and is_twice:
-            self.show(subject, proof)
+            self.show(subject, *proof)
         is_starved = standing == "more" and is_twice
         news = is_starved and subject not in self._frozen
         self._frozen = self._frozen | {subject} if is_starved else self._frozen - {subject}
         return news
 
-    def show(self, subject: str, proof: bytes | None) -> None:
-        """Publish the bytes that are held of a service or of the keyring, at most once a minute."""
+    def show(self, subject: str, *proof: bytes) -> None:
+        """Publish the bytes that are held of a service, or the way to the keyring, at most once a minute."""
         now = self._clock()
         if proof and now - self._shown_at.get(subject, float("-inf")) >= EVIDENCE_SECONDS:
             self._shown_at[subject] = now
-            self._show(self._places[subject], proof)
+            for raw in proof:
+                self._show(self._places[subject], raw)
 
     def flags(self, service: str, running: ConfigUpdate | None = None) -> tuple[str, ...]:
         """Return what a person should know about how this worker is served, and of the age of what runs."""

@@ -27,6 +27,7 @@ from config_daemon.wire.topics import Topics
 
 RETIRED, REVOKED = "stale", "revoked-signer"  # what runs was signed by a key that is not believed today
 MAX_PAST_KEYS = 4
+MAX_STEPS, MAX_STEP_BYTES = 8, 1 << 20  # as many as a daemon looks at in one go
 Outcome = Literal["pending", "applied", "rejected", "deleted"]
 
 
@@ -82,13 +83,33 @@ class Trust:
             )
         self.keyring, self.anchor = keyring, keyring.anchor
         self.past: tuple[VerifyKey, ...] = ()  # believed once; only to say why one is refused
+        self.steps: tuple[
+            bytes, ...
+        ] = ()  # keyrings with other roots than the one before: the way to the one held
         self._services, self._topics = frozenset(services), topics
 
-    def hold(self, keyring: Keyring, past: Sequence[VerifyKey] = ()) -> None:
+    def hold(self, keyring: Keyring) -> None:
         """Believe another keyring from now on: one that `follow` returned and that was made durable."""
+        self.resume(keyring, (), self.steps_after(keyring))
+
+    def resume(self, keyring: Keyring, past: Sequence[VerifyKey], steps: Sequence[bytes]) -> None:
+        """Believe the keyring of an earlier life: with keys believed before it, and the way to it."""
         # what was kept is newer than what was installed
         self.past = tuple(dict.fromkeys((*self.past_after(keyring), *past)))[-MAX_PAST_KEYS:]
-        self.keyring = keyring
+        self.keyring, self.steps = keyring, tuple(steps)
+
+    @property
+    def proof(self) -> tuple[bytes, ...]:
+        """Return the bytes that lead whoever knows an older keyring to the one held; none for a single key."""
+        return tuple(dict.fromkeys((*self.steps, *filter(None, [self.keyring.raw]))))
+
+    def steps_after(self, keyring: Keyring) -> tuple[bytes, ...]:
+        """Return the way to a keyring that is held next; of a long one the end."""
+        changed = [keyring.raw] if keyring.root_ids != self.keyring.root_ids else []
+        steps = (*self.steps, *changed)[-MAX_STEPS:]
+        while sum(map(len, steps)) > MAX_STEP_BYTES:
+            steps = steps[1:]
+        return steps
 
     def past_after(self, keyring: Keyring) -> tuple[VerifyKey, ...]:
         """Return the keys that were believed once, when this keyring is held next."""

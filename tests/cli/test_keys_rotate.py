@@ -249,6 +249,7 @@ def test_the_staged_key_takes_over_from_a_revoked_one(cli: Cli) -> None:
     new = cli.json("keys", "rotate")["key_id"]
     done = cli.ok("keys", "revoke", old[:8].upper(), "--reason", "stolen at night", "--yes")
     assert f"key {new} signs" in done.err
+    assert "NO WORKER KNOWS OF THIS YET: no daemon runs here" in done.err
     assert [one.number for one in sleeper_walks(cli, first)] == [1, 2]
     assert ids(cli)["signing"] == new
     assert cli.json("keys", "list")["keyring"]["revoked"] == [

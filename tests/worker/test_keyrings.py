@@ -194,8 +194,8 @@ def test_it_is_on_disk_before_it_is_believed(edge: Edge, monkeypatch: pytest.Mon
     order: list[tuple[str, tuple[int, int], int]] = []
     save, hold = edge.keep.save_keyring, edge.trust.hold
 
-    def saving(raw: bytes, past: Any) -> None:
-        save(raw, past)
+    def saving(*what: Any) -> None:
+        save(*what)
         order.append(("kept", edge.holds, installed_keyring(edge.keep.load_keyring().raw or b"").number))
 
     def holding(*what: Any) -> None:
