@@ -11,6 +11,11 @@ ConfigDaemonError
 ├── StoreError               the operator: the database (becomes a status, no crash)    exit 69
 │   ├── StoreLocked          somebody holds it
 │   ├── StoreUnavailable     it cannot be opened, or must not be written now
+│   │   ├── StoreMissing     there is no file
+│   │   ├── StoreCannotOpen  there is one that cannot be opened
+│   │   ├── StoreReadOnly    it can be read only
+│   │   └── StoreFull        its disk is full
+│   ├── StoreFailing         the disk does not do what it is asked (SQLITE_IOERR)
 │   ├── StoreCorrupted       it is damaged
 │   ├── SchemaMismatch       it was made by another version
 │   └── HistoryRewritten     an audit chain does not extend what was known (`store/audit.py`)
@@ -166,6 +171,41 @@ class StoreUnavailable(StoreError):
     """The database cannot be opened, or must not be written now."""
 
     code = "STORE_UNAVAILABLE"
+
+
+class StoreMissing(StoreUnavailable):
+    """There is no database at its path."""
+
+    suggestion = "Run `config-daemon init`, or name the right folder with --data."
+
+
+class StoreCannotOpen(StoreUnavailable):
+    """There is a database, and it cannot be opened: a folder, or rights that are missing (SQLITE_CANTOPEN)."""
+
+    suggestion = "Look at the file's and its folder's owner and mode: this user must be able to write both."
+
+
+class StoreReadOnly(StoreUnavailable):
+    """The database can be read and not written (SQLITE_READONLY)."""
+
+    suggestion = "Make the file and its folder writable, or mount the file system so."
+
+
+class StoreFull(StoreUnavailable):
+    """There is no space left for the database (SQLITE_FULL, or a disk that is full and says so in other words)."""
+
+    suggestion = "Free space on that file system."
+
+
+class StoreFailing(StoreError):
+    """The disk does not do what SQLite asks of it; `name` is SQLite's for it, such as `IOERR_READ`."""
+
+    code = "STORE_FAILING"
+    suggestion = "Look at the disk (`dmesg`, `smartctl`): it may be dying. Copy what can be read elsewhere."
+
+    def __init__(self, message: str, *, name: str) -> None:
+        super().__init__(message)
+        self.name = name
 
 
 class StoreCorrupted(StoreError):

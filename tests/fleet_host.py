@@ -27,6 +27,7 @@ from config_daemon.core.health import CONDITIONS, Findings
 from config_daemon.daemon import main
 from config_daemon.daemon.events import Dialed, Event, Stop
 from config_daemon.daemon.inbox import Inbox, Sockets
+from config_daemon.daemon.inspection import Inspector
 from config_daemon.daemon.keeper import CacheKeeper
 from config_daemon.daemon.loop import Daemon
 from config_daemon.daemon.parts import Parts
@@ -165,6 +166,7 @@ class Host:
 
         world: dict[str, Any] = {
             "Broker": broker, "Parts": keep, "CacheKeeper": partial(CacheKeeper, start=start),
+            "Inspector": partial(Inspector, start=start),
             "_unix_ms": self.clock.unix_ms,
         }  # fmt: skip
         with patch.multiple(main, **world):

@@ -9,7 +9,6 @@ Source: seed 004 `ConfigHealthPayload`; docs/events.md lists the conditions.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -35,6 +34,10 @@ CONDITIONS: dict[str, Kind] = {
     "db-locked": Kind("critical", False, "Find who holds the database: `fuser config.db`."),
     "db-corrupted": Kind("critical", False, "Restore the database; nothing damaged is published."),
     "db-missing": Kind("critical", False, "Put the database back, or restore it; it is never made anew by itself."),
+    "db-cantopen": Kind("critical", False, "Mend the owner or the mode of the database and of its folder."),
+    "io-error": Kind("critical", False, "Look at the disk: it may be dying. Copy what can be read elsewhere."),
+    "no-source": Kind("critical", False, "Free the database; until then nothing is published, what is out stays."),
+    "needs-restore": Kind("critical", False, "Run `config-daemon restore`: neither database nor cache can be used."),
     "db-error": Kind("critical", False, "Look at the detail; the daemon keeps trying."),
     "schema-too-new": Kind("critical", False, "Run the program version that made the database."),
     "not-the-newest": Kind("critical", True, "Put the right database back, or run `config-daemon adopt --db`."),
@@ -42,6 +45,7 @@ CONDITIONS: dict[str, Kind] = {
     "keyring-unmerged": Kind("critical", True, "Run `config-daemon keys merge`, with a root key where there is one."),
     "keyring-missing": Kind("critical", True, "Put keyring.json back: `config-daemon keys restore FILE` has it."),
     "key-unlisted": Kind("critical", True, "Put the signing key in place that keyring.json lists."),
+    "db-readonly": Kind("critical", True, "Make the database and its folder writable; the daemon goes on by itself."),
     "disk-full": Kind("critical", True, "Free space; the daemon goes on by itself."),
     "rows-corrupted": Kind("critical", False, "Run `config-daemon adopt SERVICE` to see and seal the row."),
     "row-rolled-back": Kind("critical", False, "Restore the row, or write the service again."),
@@ -112,10 +116,13 @@ class Findings:
         for subject, detail in details.items():
             self.open(name, subject, detail, now)
 
-    def worst(self) -> tuple[str, int] | None:
-        """Return the name of the most serious critical condition and how often it is open; None without one."""
-        counts = Counter(name for name, _ in self._open if CONDITIONS[name].severity == "critical")
-        return min(counts.items(), key=lambda item: _EVENTS.index(item[0])) if counts else None
+    def worst(self) -> tuple[str, list[str]] | None:
+        """Return the name of the most serious critical condition and its subjects; None without one."""
+        critical = [name for name, _ in self._open if CONDITIONS[name].severity == "critical"]
+        if not critical:
+            return None
+        worst = min(critical, key=_EVENTS.index)
+        return worst, [subject for name, subject in self._open if name == worst]
 
     def __iter__(self) -> Iterator[Condition]:
         return iter(self._open.values())
@@ -176,12 +183,18 @@ def event_of(findings: Findings, base: str) -> str:
     worst = findings.worst()
     if worst is None:
         return base
-    name, count = worst
-    return f"{name}:{count}" if name == "rows-corrupted" else name
+    name, subjects = worst
+    more = {"rows-corrupted": str(len(subjects)), "io-error": subjects[0]}.get(name)
+    return f"{name}:{more}" if more else name
 
 
 _EVENTS = [name for name, kind in CONDITIONS.items() if kind.severity == "critical"]
 _EVENTS.sort(
-    key=lambda name: (not CONDITIONS[name].holds, not name.startswith(("db-", "schema-", "rows-")), name)
+    key=lambda name: (
+        name not in ("no-source", "needs-restore"),
+        not CONDITIONS[name].holds,
+        not name.startswith(("db-", "io-", "schema-", "rows-")),
+        name,
+    )
 )
 _ORDER = {"critical": 0, "warning": 1, "info": 2}

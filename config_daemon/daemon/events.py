@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from config_daemon.errors import StoreError
+
 
 class Hint(NamedTuple):
     """Something may have changed; `near` names what: `store`, `env`, `schemas`, `requests`."""
@@ -26,6 +28,13 @@ class CacheWritten(NamedTuple):
     """The last-known-good cache is on disk, or could not be put there (`error`)."""
 
     error: str | None
+
+
+class Inspected(NamedTuple):
+    """SQLite looked over the whole database and found `error`, or nothing; `sweep`: now read every row again."""
+
+    error: StoreError | None
+    sweep: bool
 
 
 class Connected(NamedTuple):
@@ -69,5 +78,5 @@ class Subscribed(NamedTuple):
     refused: int
 
 
-Event = Hint | Stop | Dialed | CacheWritten
+Event = Hint | Stop | Dialed | CacheWritten | Inspected
 BrokerEvent = Connected | Lost | Confirmed | Refused | Arrived | Subscribed

@@ -68,6 +68,11 @@ class Judge:
         """Tell whether any row's seal does not fit."""
         return self._corrupted > 0
 
+    @property
+    def services(self) -> list[str]:
+        """Return every service that is known, whatever the store holds of it."""
+        return list(self._plan.services)
+
     def judge(self, service: str, found: Found) -> None:
         """Judge what the store holds for a service."""
         if found is None:

@@ -7,32 +7,18 @@ writing takes at most a small share of the time, however large the cache.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from config_daemon.core.plan import Plan
 from config_daemon.core.sealed import Sealed
 from config_daemon.daemon.events import CacheWritten
+from config_daemon.daemon.work import Work, in_thread
 from config_daemon.store.cache import Draft, Head
 
 SLICE = 200
 AGAIN_SECONDS = 10.0  # after a failure
 SHARE = 20  # one part writing, nineteen parts not
-
-
-class Work(Protocol):
-    """Work that was started."""
-
-    def join(self, timeout: float | None = None) -> None: ...  # noqa: D102
-
-
-def in_thread(work: Callable[[], None]) -> Work:
-    """Start work in a thread of its own."""
-    thread = threading.Thread(target=work, name="cache", daemon=True)
-    thread.start()
-    return thread
 
 
 class CacheKeeper:

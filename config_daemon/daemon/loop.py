@@ -66,8 +66,9 @@ class Daemon:
             case e.Dialed():
                 self._p.broker.adopt(event, now)
             case e.CacheWritten():
-                self._p.keeper.written(event, now)
-                self._p.reporter.cache_written(event.error)
+                self._p.cache_written(event, now)
+            case e.Inspected():
+                self._p.sight.inspected(event)
             case e.Hint(near):
                 return near
         return frozenset()

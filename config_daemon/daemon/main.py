@@ -27,6 +27,7 @@ from config_daemon.daemon.dial import Credentials, dial
 from config_daemon.daemon.events import Hint, Stop
 from config_daemon.daemon.identity import Identity
 from config_daemon.daemon.inbox import Inbox
+from config_daemon.daemon.inspection import Inspector
 from config_daemon.daemon.judge import Judge, tell_cached
 from config_daemon.daemon.keeper import CacheKeeper
 from config_daemon.daemon.keyrings import Keyrings
@@ -47,7 +48,7 @@ from config_daemon.settings import Settings
 from config_daemon.store import locks
 from config_daemon.store.files import Files
 from config_daemon.store.ground import Ground, load_ground
-from config_daemon.store.sqlite import SqliteReader
+from config_daemon.store.sqlite import SqliteReader, inspect
 from config_daemon.store.status import StatusBoard
 from config_daemon.wire.messages import timestamp
 from config_daemon.wire.topics import Topics
@@ -137,7 +138,11 @@ def _build(
     judge = Judge(
         catalog, plan, findings, board, lambda: identity.signs, sealer.now, settings.max_message_bytes
     )
-    sight = Sight(reader, judge, findings, sealer.now, past.places, past.facts)
+    sight = Sight(
+        reader, judge, findings, sealer.now, past.places, past.facts,
+        inspector=Inspector(partial(inspect, files.database), inbox.put),
+        happened=lambda event: reporter.happened(event),
+    )  # fmt: skip
     started_at = sealer.now()
 
     def tell_all() -> None:

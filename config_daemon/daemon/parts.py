@@ -11,7 +11,7 @@ from config_daemon.core.health import Findings
 from config_daemon.core.plan import Plan
 from config_daemon.daemon.beacons import Beacons
 from config_daemon.daemon.broker import Broker
-from config_daemon.daemon.events import Refused
+from config_daemon.daemon.events import CacheWritten, Refused
 from config_daemon.daemon.identity import Identity
 from config_daemon.daemon.inbox import Inbox
 from config_daemon.daemon.judge import Judge
@@ -63,6 +63,11 @@ class Parts:
         self.beacons.renew()
         self.reporter.connected()
         self.log.info("broker_connected")
+
+    def cache_written(self, event: CacheWritten, now: float) -> None:
+        """Have every part know how writing the last-known-good cache ended."""
+        self.keeper.written(event, now)
+        self.reporter.cache_written(event.error)
 
     def refused(self, event: Refused, now: float) -> None:
         """Have every part know that the broker will not hold a message."""

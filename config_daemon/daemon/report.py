@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from config_daemon.core.health import CONDITIONS, Facts, Findings, event_of, make_health
-from config_daemon.core.modes import mode_of
+from config_daemon.core.modes import Status, mode_of
 from config_daemon.core.plan import Plan, Service, is_behind
 from config_daemon.daemon.broker import Broker
 from config_daemon.daemon.keeper import CacheKeeper
@@ -66,9 +66,14 @@ class Reporter:
         self._caught_up_at = float("-inf")
         self._sent_at = self._flushed_at = float("-inf")
 
+    def happened(self, event: str) -> None:
+        """Have the next health call what happened by this name."""
+        self._event = event
+
     def facts(self) -> Facts:
         """Return how the daemon is now."""
         status = self._sight.status
+        self._tell_of_the_source(status)
         mode = mode_of(status, self._findings.holding, rebuilding=False)
         if mode != self._mode:
             if self._mode:
@@ -85,6 +90,16 @@ class Reporter:
             services=len(self._plan.services),
             behind=len(self._plan) + self._sight.unread,
         )
+
+    def _tell_of_the_source(self, status: Status) -> None:
+        """Say so where neither the store nor the cache can be used."""
+        is_lost = not self._sight.readable and not self._keeper.valid
+        for name, meant in (("no-source", "locked"), ("needs-restore", "corrupted")):
+            if is_lost and status == meant:
+                detail = f"the database is {status}, and there is no valid last-known-good cache"
+                self._findings.open(name, self._ground.files.cache.name, detail, self._sealer.now())
+            else:
+                self._findings.close(name)
 
     def will(self) -> tuple[str, bytes] | None:
         """Seal the will of a new connection, which gets a session of its own; None while nothing can be sealed."""

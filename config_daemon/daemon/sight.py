@@ -2,7 +2,8 @@
 
 Laws: the place in the change feed says what is unread, so only what changed is read; a database without
 a place that was read before is another one, and stops publishing; a store that does not answer changes
-nothing that was wanted before.
+nothing that was wanted before; after an error, or as another file, it is believed once SQLite has checked it,
+and every row is read again.
 """
 
 from __future__ import annotations
@@ -12,23 +13,27 @@ from collections.abc import Callable, Iterable, Sequence
 from config_daemon import failpoints
 from config_daemon.core.health import Findings
 from config_daemon.core.modes import Status
+from config_daemon.daemon.events import Inspected
+from config_daemon.daemon.faults import Faults
+from config_daemon.daemon.inspection import Inspector
 from config_daemon.daemon.judge import Judge
-from config_daemon.errors import SchemaMismatch, StoreCorrupted, StoreError, StoreLocked, StoreUnavailable
+from config_daemon.errors import (
+    StoreCorrupted,
+    StoreError,
+    StoreFailing,
+    StoreFull,
+    StoreLocked,
+    StoreReadOnly,
+)
 from config_daemon.store.ports import Place, Reader, StoreFacts
 from config_daemon.wire.messages import NIL_EPOCH
 
 SLICE = 200
 BACKLOG = 1000
-LOCK_SECONDS = 0.5
 THOROUGH_SECONDS = 0.02  # looks follow one another within microseconds; the file is not replaced so often
 NOTHING_KNOWN = StoreFacts(NIL_EPOCH, 0, "")
-_FAULT: tuple[tuple[type[StoreError], str, Status], ...] = (
-    (StoreLocked, "db-locked", "locked"),
-    (SchemaMismatch, "schema-too-new", "schema-mismatch"),
-    (StoreCorrupted, "db-corrupted", "corrupted"),
-    (StoreUnavailable, "db-missing", "corrupted"),
-    (StoreError, "db-error", "corrupted"),
-)
+PROBE_SECONDS = 0.25  # how often to ask whether anybody could write
+RETRY_SECONDS = 1.0  # between two looks at a store that is damaged
 
 
 class Sight:
@@ -42,13 +47,19 @@ class Sight:
         now_text: Callable[[], str],
         places: Sequence[Place] = (),
         known: StoreFacts = NOTHING_KNOWN,
+        *,
+        inspector: Inspector,
+        happened: Callable[[str], None],
     ) -> None:
         self._reader, self._judge, self._findings, self._now_text = reader, judge, findings, now_text
         self._expected = tuple(places)
+        self._inspector, self._happened = inspector, happened
         self._stale, self._thorough_at = True, 0.0
         self._unread: dict[str, None] = {}
-        self._fault: StoreError | None = None
-        self._locked_since: float | None = None
+        self._faults = Faults(findings, now_text)
+        self._answers = True
+        self._identity: tuple[int, int] | None = None
+        self._probe_at = self._not_before = 0.0
         self.known = known
         self.facts: StoreFacts | None = None
         self.place: Place | None = None
@@ -56,8 +67,8 @@ class Sight:
     @property
     def status(self) -> Status:
         """Return what the store's state is called."""
-        if self._fault is not None:
-            return next(status for kind, _, status in _FAULT if isinstance(self._fault, kind))
+        if self._faults.stands:
+            return self._faults.status
         return "corrupted" if self._judge.corrupted else "healthy"
 
     @property
@@ -68,7 +79,7 @@ class Sight:
     @property
     def readable(self) -> bool:
         """Tell whether the store answered the last time it was asked."""
-        return self._fault is None and self._locked_since is None
+        return self._answers and not self._faults.stands
 
     @property
     def rows_known(self) -> bool:
@@ -78,12 +89,12 @@ class Sight:
     @property
     def settled(self) -> bool:
         """Tell whether everything that can be read now was read."""
-        return self._fault is not None or self._findings.holding or not (self._stale or self._unread)
+        return self._faults.stands or self._findings.holding or not (self._stale or self._unread)
 
     @property
     def knows(self) -> bool:
         """Tell whether there is anything true to say about the store yet."""
-        return self.facts is not None or self._fault is not None
+        return self.facts is not None or self._faults.stands
 
     def is_unread(self, service: str) -> bool:
         """Tell whether a service's row changed, or may have, since it was read."""
@@ -91,21 +102,28 @@ class Sight:
 
     def look(self, now: float, backlog: int) -> None:
         """Read what changed, at most a slice; nothing while `backlog` services wait to be sent."""
+        if now < self._not_before:
+            return
         try:
-            thorough = now >= self._thorough_at
-            self._thorough_at = now + THOROUGH_SECONDS if thorough else self._thorough_at
-            if self._reader.moved(thorough):
-                self._stale = True
-            if self._stale:
-                self._follow_feed()
-            if self._unread and self.facts is not None and backlog < BACKLOG:
-                self._read_slice()
+            self._read(now, backlog)
+            self._answers = True
+            self._probe(now)
+        except StoreLocked as error:
+            self._faults.blocked(error, now)
         except StoreError as error:
-            self._reader.close()
-            self._stale = True
-            self._note_fault(error, now)
+            self._not_before = now + RETRY_SECONDS
+            self._fail(error)
         else:
-            self._clear_fault()
+            if not (self._faults.stands or self._stale or self._unread):
+                self._inspector.step(now)
+
+    def inspected(self, event: Inspected) -> None:
+        """Take what SQLite said of the whole file; what it could not look at shows when it is read."""
+        if isinstance(event.error, StoreCorrupted | StoreFailing):
+            self._fail(event.error)
+        elif event.sweep:
+            self._begin_anew()  # another connection: what this one has in memory may be better than the disk
+            self._reread_all()
 
     def reread(self, services: Iterable[str]) -> None:
         """Have services read again although the store did not change."""
@@ -116,6 +134,76 @@ class Sight:
         self._expected, self.place, self._stale = (), None, True
         self._findings.close("not-the-newest")
         self._findings.close("foreign-state")
+
+    def _read(self, now: float, backlog: int) -> None:
+        was_bad = self._faults.stands and not self._faults.is_lock
+        try:
+            if was_bad:
+                self._reader.check(thorough=True)
+                self._reread_all()
+            self._read_on(now, backlog)
+        except StoreLocked:
+            self._answers = False
+            raise
+        except (StoreCorrupted, StoreFailing):  # a disk that fails once reads as damage
+            if was_bad:
+                raise
+            self._begin_anew()
+            self._read_on(now, backlog)
+        if was_bad:
+            self._faults.clear()
+
+    def _read_on(self, now: float, backlog: int) -> None:
+        thorough = now >= self._thorough_at
+        self._thorough_at = now + THOROUGH_SECONDS if thorough else self._thorough_at
+        if self._reader.moved(thorough):
+            self._stale = True
+            self._faults.moved()
+        if self._reader.identity != self._identity:
+            self._enter(self._reader.identity)
+        if self._stale:
+            self._follow_feed()
+        if self._unread and self.facts is not None and backlog < BACKLOG:
+            self._read_slice()
+
+    def _enter(self, identity: tuple[int, int] | None) -> None:
+        """Begin with a file: one that was put in place of another is believed only after a check."""
+        if self._identity is not None:
+            self._reader.check(thorough=True)
+            self._reread_all()
+            self._happened("db-replaced")
+        self._identity = identity
+
+    def _reread_all(self) -> None:
+        """Have every row read again, of a database that still holds the place where we stand."""
+        if self.place is not None:
+            self._expected, self.place = (*self._expected, self.place), None
+        self._stale = True
+
+    def _probe(self, now: float) -> None:
+        """Find out whether anybody could write: a store that nobody can change is locked, though it can be read."""
+        if now < self._probe_at and not self._faults.is_blocked:
+            return
+        self._probe_at = now + PROBE_SECONDS
+        try:
+            self._reader.probe()
+        except (StoreReadOnly, StoreFull) as error:
+            self._faults.cannot_write(error)
+        else:
+            self._faults.cannot_write(None)
+        if self._faults.is_lock:
+            self._reader.check(thorough=False)
+            self._stale = True
+        self._faults.clear()
+
+    def _fail(self, error: StoreError) -> None:
+        self._answers = False
+        self._begin_anew()
+        self._faults.set(error)
+
+    def _begin_anew(self) -> None:
+        self._reader.close()
+        self._stale = True
 
     def _follow_feed(self) -> None:
         self.known = self.facts = self._reader.facts()
@@ -132,7 +220,9 @@ class Sight:
         if self._expected:
             self._expected = ()
             self._findings.close("not-the-newest", "config.db")
-        self._unread.update(dict.fromkeys(changes.services))
+        if self.place is None:  # what was published and is in no table any more was lost without a word
+            self.reread(self._judge.services)
+        self.reread(changes.services)
         self.place = changes.place
         self._stale = False
 
@@ -143,24 +233,3 @@ class Sight:
         for service in some:
             self._judge.judge(service, rows.get(service))
             del self._unread[service]
-
-    def _note_fault(self, error: StoreError, now: float) -> None:
-        if isinstance(error, StoreLocked) and not isinstance(self._fault, StoreLocked):
-            self._locked_since = now if self._locked_since is None else self._locked_since
-            if now - self._locked_since < LOCK_SECONDS:
-                return  # short locks are everyday life
-        name = _name_of(error)
-        if self._fault is not None and _name_of(self._fault) != name:
-            self._findings.close(_name_of(self._fault), "config.db")
-        self._fault = error
-        self._findings.open(name, "config.db", error.message, self._now_text())
-
-    def _clear_fault(self) -> None:
-        self._locked_since = None
-        if self._fault is not None:
-            self._findings.close(_name_of(self._fault), "config.db")
-            self._fault = None
-
-
-def _name_of(error: StoreError) -> str:
-    return next(name for kind, name, _ in _FAULT if isinstance(error, kind))

@@ -18,6 +18,7 @@ FOLDER_MODE = 0o2770
 SHARED_MODE = 0o660
 READABLE_MODE = 0o640
 PRIVATE_MODE = 0o600
+NEEDED_BYTES = 64 * 1024  # below this a disk is full: a commit and the marks may not fit any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,3 +185,12 @@ def read_capped(path: Path, limit_bytes: int) -> bytes:
     if len(content) > limit_bytes:
         raise ValueError(f"longer than {limit_bytes} bytes")
     return content
+
+
+def has_room(folder: Path) -> bool:
+    """Tell whether a small file could be written into a folder; True where that cannot be known."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return True
+    return found.f_bavail * found.f_frsize >= NEEDED_BYTES and (not found.f_files or found.f_favail > 0)

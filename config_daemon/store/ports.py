@@ -77,6 +77,16 @@ class Reader(Protocol):
     def read(self, services: Sequence[str]) -> Mapping[str, Row | Tombstone | BadRow]:
         """Return the rows of the services that exist."""
 
+    def probe(self) -> None:
+        """Find out whether anybody could write; nothing is changed. Raises StoreReadOnly, StoreFull as well."""
+
+    def check(self, thorough: bool) -> None:
+        """Have the database look whether its file is whole; `thorough` takes longer and finds more."""
+
+    @property
+    def identity(self) -> tuple[int, int] | None:
+        """Return what tells one file from another; None while none is open."""
+
     def close(self) -> None:
         """Give the database back."""
 

@@ -22,7 +22,18 @@ from urllib.parse import quote
 
 import apsw
 
-from config_daemon.errors import SchemaMismatch, StoreCorrupted, StoreError, StoreLocked, StoreUnavailable
+from config_daemon.errors import (
+    SchemaMismatch,
+    StoreCannotOpen,
+    StoreCorrupted,
+    StoreError,
+    StoreFailing,
+    StoreFull,
+    StoreLocked,
+    StoreMissing,
+    StoreReadOnly,
+)
+from config_daemon.store.files import has_room
 from config_daemon.store.ports import BadRow, Changes, Place, Row, StoreFacts, Tombstone
 
 if TYPE_CHECKING:  # with libsodium behind it: who only looks at versions need not load that
@@ -30,8 +41,8 @@ if TYPE_CHECKING:  # with libsodium behind it: who only looks at versions need n
 
 APPLICATION_ID = 0x43464744  # "CFGD"
 FORMAT_VERSION = 1
-_LOCKED = {5, 6, 15}
-_CORRUPTED = {11, 26}
+_LOCKED, _CORRUPTED = {5, 6, 15}, {11, 26}
+_READONLY, _IOERR, _FULL, _CANTOPEN = 8, 10, 13, 14
 _READ_MANY = 500
 _SHAPE = ("no such table", "no such column", "has no column named")  # SQLite has no code of its own for them
 VERSION = "iif(typeof(version) = 'integer', version, 0)"  # 0 for what no writer of ours put there
@@ -49,7 +60,7 @@ _BOTH = f"{_DELETED} UNION ALL {_LIVE}"
 def connect(path: Path, busy_timeout_ms: int = 0) -> apsw.Connection:
     """Open an existing database of ours.
 
-    Raises: StoreUnavailable when it is not there, StoreCorrupted, StoreLocked, SchemaMismatch.
+    Raises: StoreMissing, StoreCannotOpen, StoreCorrupted, StoreLocked, StoreFailing, SchemaMismatch.
     """
     with translated(path):
         connection = apsw.Connection(
@@ -72,29 +83,33 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except apsw.Error as error:
-        code = getattr(error, "result", 1) & 0xFF
-        if code in _LOCKED:
-            raise StoreLocked(f"{path} is locked by another process") from error
-        if code in _CORRUPTED:
-            raise StoreCorrupted(f"{path} is damaged: {error}") from error
-        if code == 14:
-            raise StoreUnavailable(
-                f"there is no database that can be opened at {path}",
-                suggestion="Run `config-daemon init`, or name the right folder with --data.",
-            ) from error
-        if code == 8:
-            raise StoreUnavailable(
-                f"{path} is read-only", suggestion="Make the file and its folder writable."
-            ) from error
-        if code == 13:
-            raise StoreUnavailable(
-                f"no space left for {path}", suggestion="Free space on that file system."
-            ) from error
-        if code == 1 and any(words in str(error) for words in _SHAPE):
-            raise SchemaMismatch(f"{path} has another shape: {error}") from error
-        raise StoreError(f"{path}: {error}") from error
+        raise _translation(error, path) from error
     except UnicodeDecodeError as error:
         raise StoreCorrupted(f"{path} holds text that is not UTF-8") from error
+
+
+def _translation(error: apsw.Error, path: Path) -> StoreError:
+    code = getattr(error, "result", 1) & 0xFF
+    if code in _LOCKED:
+        return StoreLocked(f"{path} is locked by another process")
+    if code in _CORRUPTED:
+        return StoreCorrupted(f"{path} is damaged: {error}")
+    if code == _CANTOPEN:
+        return StoreCannotOpen(f"{path} cannot be opened") if path.exists() else _missing(path)
+    if code == _READONLY:
+        return StoreReadOnly(f"{path} is read-only")
+    if code == _FULL or (code == _IOERR and not has_room(path.parent)):  # a full disk has many faces
+        return StoreFull(f"no space left for {path}")
+    if code == _IOERR:
+        name = apsw.mapping_extended_result_codes.get(getattr(error, "extendedresult", code), "SQLITE_IOERR")
+        return StoreFailing(f"{path}: {error}", name=str(name).removeprefix("SQLITE_"))
+    if code == 1 and any(words in str(error) for words in _SHAPE):
+        return SchemaMismatch(f"{path} has another shape: {error}")
+    return StoreError(f"{path}: {error}")
+
+
+def _missing(path: Path) -> StoreMissing:
+    return StoreMissing(f"there is no database at {path}")
 
 
 def rows(connection: apsw.Connection, statement: str, bindings: Sequence[Any] = ()) -> list[Any]:
@@ -117,6 +132,29 @@ def _check_identity(connection: apsw.Connection, path: Path) -> None:
     version = connection.pragma("user_version")
     if version != FORMAT_VERSION:
         raise SchemaMismatch(f"{path} has format {version}; this program reads format {FORMAT_VERSION}")
+
+
+def check(connection: apsw.Connection, path: Path, thorough: bool) -> None:
+    """Have SQLite check a file: `integrity_check`, or the quicker one that does not look into indices.
+
+    Raises: StoreCorrupted; StoreError.
+    """
+    with translated(path):
+        found = rows(connection, f"PRAGMA {'integrity' if thorough else 'quick'}_check(1)")
+    if found != [("ok",)]:
+        raise StoreCorrupted(f"{path} is damaged: {found[0][0]}")
+
+
+def inspect(path: Path, thorough: bool) -> None:
+    """Check a file through a connection of its own, which any thread may.
+
+    Raises: as `connect` and `check`.
+    """
+    connection = connect(path)
+    try:
+        check(connection, path, thorough)
+    finally:
+        connection.close(True)
 
 
 class SqliteReader:
@@ -173,6 +211,30 @@ class SqliteReader:
             for start in range(0, len(services), _READ_MANY):
                 found |= found_rows(connection, self._sealer, services[start : start + _READ_MANY])
         return found
+
+    def probe(self) -> None:
+        """Take the write lock and let go of it.
+
+        Raises: StoreLocked, StoreReadOnly, StoreFull; StoreError.
+        """
+        with translated(self._path):
+            connection = self._connected()
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+        if not has_room(self._path.parent):
+            raise StoreFull(f"no space left for {self._path}")
+
+    def check(self, thorough: bool) -> None:
+        """Have SQLite check the file.
+
+        Raises: StoreCorrupted; StoreError.
+        """
+        check(self._connected(), self._path, thorough)
+
+    @property
+    def identity(self) -> tuple[int, int] | None:
+        """Return device and inode of the file that is open."""
+        return self._identity
 
     def close(self) -> None:
         """Close the connection; the next call opens a new one."""
@@ -322,13 +384,10 @@ def _snapshot(connection: apsw.Connection) -> Iterator[None]:
 def identity_of(path: Path, stat: Callable[[Path], os.stat_result] = os.stat) -> tuple[int, int]:
     """Return (device, inode) of the file at `path`.
 
-    Raises: StoreUnavailable when there is none.
+    Raises: StoreMissing when there is none.
     """
     try:
         found = stat(path)
     except OSError as error:
-        raise StoreUnavailable(
-            f"there is no database at {path}",
-            suggestion="Run `config-daemon init`, or name the right folder with --data.",
-        ) from error
+        raise _missing(path) from error
     return found.st_dev, found.st_ino

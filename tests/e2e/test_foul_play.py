@@ -129,7 +129,7 @@ def test_an_older_cache_without_a_database_replaces_nothing_newer_at_the_broker(
     daemon = house.daemon()
     told_of(house, daemon)
     until(lambda: "db-missing" in conditions(house), "the condition db-missing")
-    until(lambda: "db-missing" in str(messages(client)[-1:]), "a health message that says so")
+    until(lambda: "db-missing" in str(messages(client)), "a health message that says so")
     away.rename(house.files.database)
     confirmed(house, newest)
     versions = [message["config_version"] for message in messages(client) if "config_version" in message]

@@ -150,6 +150,6 @@ def test_a_write_that_the_disk_refuses_is_not_acknowledged_and_the_next_one_is_s
         text=True,
         timeout=60,
     )
-    assert json.loads(child.stdout) == ["StoreError 69", {"gain": 2}, 3], child.stderr
+    assert json.loads(child.stdout) == ["StoreFailing 69", {"gain": 2}, 3], child.stderr
     assert store.values() == {"gain": 4}
     check_whole(store)

@@ -11,7 +11,15 @@ from pathlib import Path
 import apsw
 import pytest
 
-from config_daemon.errors import SchemaMismatch, StoreCorrupted, StoreError, StoreLocked, StoreUnavailable
+from config_daemon.errors import (
+    SchemaMismatch,
+    StoreCannotOpen,
+    StoreCorrupted,
+    StoreError,
+    StoreLocked,
+    StoreMissing,
+    StoreUnavailable,
+)
 from config_daemon.store.ports import Edit
 from config_daemon.store.schema import create
 from config_daemon.store.sqlite import FORMAT_VERSION
@@ -61,19 +69,23 @@ def test_the_files_beside_the_database_are_for_the_group_too(store: Store) -> No
 
 
 def test_a_missing_database_is_not_made(empty_folder: Store) -> None:
-    error = refused(empty_folder, StoreUnavailable)
+    error = refused(empty_folder, StoreMissing)
     assert str(empty_folder.path) in error.message
     assert not empty_folder.path.exists()
 
 
 def test_a_database_in_a_missing_folder_is_unavailable(tmp_path: Path) -> None:
-    refused(Store(tmp_path / "nowhere"), StoreUnavailable)
+    store = Store(tmp_path / "nowhere")
+    with pytest.raises(StoreMissing):
+        store.reader().moved()
+    with pytest.raises(StoreUnavailable, match=r"the lock .* cannot be taken"):
+        store.set(gain=2)
     assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_folder_is_no_database(empty_folder: Store) -> None:
     empty_folder.path.mkdir()
-    refused(empty_folder, StoreUnavailable)
+    refused(empty_folder, StoreCannotOpen)
 
 
 def test_an_empty_file_is_no_store_and_stays_empty(empty_folder: Store) -> None:
