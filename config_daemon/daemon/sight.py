@@ -33,6 +33,7 @@ BACKLOG = 1000
 THOROUGH_SECONDS = 0.02  # looks follow one another within microseconds; the file is not replaced so often
 NOTHING_KNOWN = StoreFacts(NIL_EPOCH, 0, "")
 PROBE_SECONDS = 0.25  # how often to ask whether anybody could write
+AFRESH_SECONDS = 0.7  # how often whether anybody could open it: what one has in memory may be gone from the disk
 RETRY_SECONDS = 1.0  # between two looks at a store that is damaged
 
 
@@ -59,7 +60,7 @@ class Sight:
         self._faults = Faults(findings, now_text)
         self._answers = True
         self._identity: tuple[int, int] | None = None
-        self._probe_at = self._not_before = 0.0
+        self._probe_at = self._afresh_at = self._not_before = 0.0
         self.known = known
         self.facts: StoreFacts | None = None
         self.place: Place | None = None
@@ -185,8 +186,10 @@ class Sight:
         if now < self._probe_at and not self._faults.is_blocked:
             return
         self._probe_at = now + PROBE_SECONDS
+        afresh = now >= self._afresh_at
+        self._afresh_at = now + AFRESH_SECONDS if afresh else self._afresh_at
         try:
-            self._reader.probe()
+            self._reader.probe(afresh)
         except (StoreReadOnly, StoreFull) as error:
             self._faults.cannot_write(error)
         else:

@@ -77,8 +77,8 @@ class Reader(Protocol):
     def read(self, services: Sequence[str]) -> Mapping[str, Row | Tombstone | BadRow]:
         """Return the rows of the services that exist."""
 
-    def probe(self) -> None:
-        """Find out whether anybody could write; nothing is changed. Raises StoreReadOnly, StoreFull as well."""
+    def probe(self, afresh: bool) -> None:
+        """Find out whether anybody could write, without changing anything; `afresh`: and open the store at all."""
 
     def check(self, thorough: bool) -> None:
         """Have the database look whether its file is whole; `thorough` takes longer and finds more."""

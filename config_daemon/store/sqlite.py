@@ -212,15 +212,19 @@ class SqliteReader:
                 found |= found_rows(connection, self._sealer, services[start : start + _READ_MANY])
         return found
 
-    def probe(self) -> None:
-        """Take the write lock and let go of it.
+    def probe(self, afresh: bool) -> None:
+        """Take the write lock and let go of it; `afresh`: by another connection, which reads the file's head.
 
         Raises: StoreLocked, StoreReadOnly, StoreFull; StoreError.
         """
-        with translated(self._path):
-            connection = self._connected()
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("ROLLBACK")
+        connection = connect(self._path) if afresh else self._connected()
+        try:
+            with translated(self._path):
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
+        finally:
+            if afresh:
+                connection.close(True)
         if not has_room(self._path.parent):
             raise StoreFull(f"no space left for {self._path}")
 
