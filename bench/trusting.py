@@ -50,12 +50,12 @@ def measure(scope: Scope) -> Outcome:
 
 def _verification(rounds: int) -> tuple[float, int]:
     service = "bench-service"
-    raw = _sealed(service, 1).raw
+    raw = sealed(service, 1).raw
     trust, topic = Trust(of_key(KEY.verify_key), [service], Topics()), Topics().config(service)
     return median([_seconds(lambda: trust.judge(topic, raw, Belief())) for _ in range(rounds)]), len(raw)
 
 
-def _sealed(service: str, number: int) -> Sealed:
+def sealed(service: str, number: int) -> Sealed:
     body = canonical(config(service, number))
     envelope = Envelope(service, EPOCH, number, 1, number, KEY_ID, timestamp(1_767_323_045_678))
     fingerprint = Fingerprint(b"", number, EPOCH, 1, KEY_ID, False)
@@ -127,7 +127,7 @@ def _beacons(size: int, rounds: int) -> dict[str, float]:
 
 
 def _confirm(plan: Plan, name: str, number: int) -> None:
-    plan.remember(name, _sealed(name, number))
+    plan.remember(name, sealed(name, number))
     plan.confirm(name, number)
 
 
