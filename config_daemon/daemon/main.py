@@ -75,7 +75,7 @@ def run(folder: Path, environ: Mapping[str, str], flags: Mapping[str, str]) -> i
 
 def _run(ground: Ground, environ: Mapping[str, str], lock: int) -> int:
     log = logs.logger("daemon")
-    watch, notifier = Watch(), Notifier(environ)
+    watch, notifier = Watch(_database_names(ground.files)), Notifier(environ)
     inbox = Inbox(watch)
     board = StatusBoard(ground.files.status)
     reader = SqliteReader(ground.files.database, ground.keys.row_sealer())
@@ -201,9 +201,13 @@ def _introduce(board: StatusBoard, ground: Ground, identity: Identity, started_a
     )  # fmt: skip
 
 
+def _database_names(files: Files) -> tuple[str, str]:
+    return files.database.name, f"{files.database.name}-wal"
+
+
 def _folders(ground: Ground) -> dict[Path, dict[str, str]]:
     files = ground.files
-    store = {files.database.name: "store", f"{files.database.name}-wal": "store"}
+    store = dict.fromkeys(_database_names(files), "store")
     # a Writer lets go of the lock right after its commit: the hint that comes when there is something to see
     ours = {files.store_lock.name: "store", files.environment.name: "env", files.keyring.name: "keyring"}
     folders = {files.folder: {**store, **ours}}

@@ -9,7 +9,7 @@ Source: inotify(7); docs/adr/0009 for why no observer's thread.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from inotify_simple import INotify, flags
@@ -21,7 +21,9 @@ _CHANGES = flags.MODIFY | flags.CLOSE_WRITE | flags.CREATE | flags.DELETE | flag
 class Watch:
     """Tells which named files in folders have changed."""
 
-    def __init__(self) -> None:
+    def __init__(self, merely_opened: Collection[str] = ()) -> None:
+        """`merely_opened` names files that are closed all the time by programs which did not change them."""
+        self._merely_opened = frozenset(merely_opened)
         self._inotify: INotify | None = None
         self._names: dict[int, Mapping[str, str]] = {}
 
@@ -46,6 +48,8 @@ class Watch:
         for event in self._inotify.read(timeout=0) if self._inotify is not None else ():
             if event.mask & flags.Q_OVERFLOW:
                 found.update(near for names in self._names.values() for near in names.values())
+            if event.mask == flags.CLOSE_WRITE and event.name in self._merely_opened:
+                continue
             names = self._names.get(event.wd, {})
             near = names.get(event.name) or names.get("*")
             if near is not None:

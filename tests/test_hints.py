@@ -1,0 +1,47 @@
+"""What wakes the loop: a change of the store or of a lock on it, and not everybody who merely looks at it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from config_daemon.daemon.watch import Watch
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("config.db", "store.lock"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+@pytest.fixture
+def watch(folder: Path) -> Iterator[Watch]:
+    made = Watch(merely_opened=["config.db"])
+    assert made.start({folder: {"config.db": "store", "store.lock": "store"}}) is None
+    yield made
+    made.close()
+
+
+def test_a_file_that_is_opened_for_writing_and_closed_again_is_no_hint(watch: Watch, folder: Path) -> None:
+    (folder / "config.db").open("ab").close()
+    assert watch.near() == set()
+
+
+def test_a_file_that_is_written_is_a_hint(watch: Watch, folder: Path) -> None:
+    with (folder / "config.db").open("ab") as file:
+        file.write(b"a")
+    assert watch.near() == {"store"}
+
+
+def test_a_lock_that_is_let_go_is_a_hint(watch: Watch, folder: Path) -> None:
+    (folder / "store.lock").open("ab").close()
+    assert watch.near() == {"store"}
+
+
+def test_a_file_that_was_put_in_place_of_another_is_a_hint(watch: Watch, folder: Path) -> None:
+    (folder / "new").touch()
+    (folder / "new").rename(folder / "config.db")
+    assert watch.near() == {"store"}
