@@ -40,6 +40,7 @@ CONDITIONS: dict[str, Kind] = {
     "needs-restore": Kind("critical", False, "Run `config-daemon restore`: neither database nor cache can be used."),
     "db-error": Kind("critical", False, "Look at the detail; the daemon keeps trying."),
     "schema-too-new": Kind("critical", False, "Run the program version that made the database."),
+    "model-hash": Kind("critical", False, "Mend the values that the detail names, or put the former models back."),
     "not-the-newest": Kind("critical", True, "Put the right database back, or run `config-daemon adopt --db`."),
     "foreign-state": Kind("critical", True, "If this host is the fleet's new home, run `config-daemon adopt --db`."),
     "keyring-unmerged": Kind("critical", True, "Run `config-daemon keys merge`, with a root key where there is one."),
@@ -193,7 +194,7 @@ _EVENTS.sort(
     key=lambda name: (
         name not in ("no-source", "needs-restore"),
         not CONDITIONS[name].holds,
-        not name.startswith(("db-", "io-", "schema-", "rows-")),
+        not name.startswith(("db-", "io-", "schema-", "model-", "rows-")),
         name,
     )
 )

@@ -2,7 +2,8 @@
 
 Laws: a row that is damaged, older than what was published, invalid or incomplete changes nothing that
 workers have; every service held back has a condition and a state that say why; secret values never
-leave the resolver.
+leave the resolver; while the definitions are others than those that the store was last used with,
+nothing new is wanted of any row, and rows that do not fit them are listed.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ ENVELOPE_BYTES = 700  # what a message holds beside its config, with room
 
 
 class Judge:
-    """Turns rows into wishes of the plan; `epoch` is the database's, as last read."""
+    """Turns rows into wishes of the plan; `epoch` and `model_hash` are the database's, as last read.
+
+    `misfits` names the stored configs that break their definition, with the fields.
+    """
 
     def __init__(
         self,
@@ -59,7 +63,10 @@ class Judge:
         self._held_back: dict[str, str] = {}
         self._with_secrets: set[str] = set()
         self._corrupted = 0
+        self._undecided: set[str] = set()
         self.epoch = ""
+        self.model_hash: str | None = None
+        self.misfits: dict[str, tuple[str, ...]] = {}
         self.overrides: Mapping[str, Mapping[str, Override]] = {}
         self.orphaned: frozenset[str] = frozenset()
 
@@ -73,8 +80,19 @@ class Judge:
         """Return every service that is known, whatever the store holds of it."""
         return list(self._plan.services)
 
+    @property
+    def doubts(self) -> bool:
+        """Tell whether the definitions are others than those that the store was last used with."""
+        return self.model_hash is not None and self.model_hash != self._definitions.model_hash
+
+    def take_undecided(self) -> set[str]:
+        """Return the services that were judged in doubt, to be judged again; they are forgotten here."""
+        undecided, self._undecided = self._undecided, set()
+        return undecided
+
     def judge(self, service: str, found: Found) -> None:
         """Judge what the store holds for a service."""
+        self.misfits.pop(service, None)
         if found is None:
             self._miss(service)
         elif isinstance(found, BadRow) or found.epoch != self.epoch:
@@ -85,8 +103,7 @@ class Judge:
         elif self._is_rolled_back(service, found.version):
             pass
         elif isinstance(found, Tombstone):
-            self._want(service, b"{}", found.version, deleted=True)
-            self._tell(service, found.version, Resolved("ready", {}), self._progress(service))
+            self._want(service, b"{}", found.version, Resolved("ready", {}), deleted=True)
         else:
             self._resolve(found)
 
@@ -99,6 +116,8 @@ class Judge:
         overrides = self.overrides.get(row.service, {})
         resolved = resolve(self._definitions.get(row.service), stored, overrides)
         self._tell_withheld(row.service, resolved)
+        if self._is_misfit(row.service, resolved, stored):
+            self.misfits[row.service] = tuple(error.failed_field or "" for error in resolved.errors)
         if resolved.verdict != "ready":
             detail = (
                 "; ".join(e.message for e in resolved.errors[:SHOWN_ERRORS]) or "nothing defines this service"
@@ -110,15 +129,32 @@ class Judge:
             detail = f"the config has {len(config)} bytes, at most {self._limit} fit into a message"
             self._hold_back(row.service, row.version, "too-large", detail, resolved, stored)
             return
-        self._want(row.service, config, row.version)
-        self._tell(
-            row.service, row.version, resolved, self._progress(row.service), stored=stored, config=config
-        )
+        self._want(row.service, config, row.version, resolved, stored)
 
-    def _want(self, service: str, config: bytes, version: int, deleted: bool = False) -> None:
+    def _is_misfit(self, service: str, resolved: Resolved, stored: Mapping[str, Any]) -> bool:
+        """Tell whether a stored config breaks its definition: what `.env` breaks is no matter of the models.
+
+        One that lacks a value is still being made, unless workers have it: then it is the definition that asks more.
+        """
+        if resolved.verdict != "invalid" or not self.overrides.get(service):
+            return resolved.verdict == "invalid" or (
+                resolved.verdict == "incomplete" and self._published(service) is not None
+            )
+        return resolve(self._definitions.get(service), stored, {}).verdict == "invalid"
+
+    def _want(
+        self, service: str, config: bytes, version: int, resolved: Resolved,
+        stored: Mapping[str, Any] = MappingProxyType({}), deleted: bool = False,
+    ) -> None:  # fmt: skip
+        self._release(service)
+        if self.doubts:
+            self._undecided.add(service)
+            self._plan.hold_back(service, version)
+            self._tell_undecided(service, version, resolved, stored)
+            return
         digest = hashlib.sha256(config).digest()
         self._plan.want(service, config, Fingerprint(digest, version, self.epoch, *self._signs(), deleted))
-        self._release(service)
+        self._tell(service, version, resolved, self._progress(service), stored=stored, config=config)
 
     def _progress(self, service: str) -> str:
         entry = self._plan.services[service]
@@ -135,10 +171,15 @@ class Judge:
         self._hold_back(service, version, "row-rolled-back", detail)
         return True
 
-    def _miss(self, service: str) -> None:
+    def _published(self, service: str) -> Fingerprint | None:
+        """Return what was last published of a service that lives, None without that."""
         entry = self._plan.services.get(service)
         last = entry.sealed.fingerprint if entry and entry.sealed else None
-        if last is not None and last.epoch == self.epoch and not last.deleted:
+        return last if last is not None and last.epoch == self.epoch and not last.deleted else None
+
+    def _miss(self, service: str) -> None:
+        last = self._published(service)
+        if last is not None:
             detail = "its row is gone and nothing says that it was deleted"
             self._hold_back(service, last.config_version, "row-missing", detail)
         else:
@@ -171,6 +212,23 @@ class Judge:
         elif service in self._with_secrets:
             self._with_secrets.discard(service)
             self._findings.close("secrets-held-back", service)
+
+    def _tell_undecided(
+        self, service: str, version: int, resolved: Resolved, stored: Mapping[str, Any]
+    ) -> None:
+        """Show what was last published, as in every fallback."""
+        entry = self._plan.services[service]
+        if entry.sealed is None:
+            self._tell(
+                service,
+                version,
+                resolved,
+                "held",
+                "whether it fits its definition is not decided yet",
+                stored,
+            )
+        else:
+            self._board.service(partial(_cached_row, service, entry.sealed, self._now_text()))
 
     def _tell(
         self, service: str, version: int, resolved: Resolved, state: str, detail: str = "",

@@ -104,9 +104,8 @@ class Daemon:
         if (news := p.identity.look(now, near, p.surroundings.env_file)) and renew(p, news, now):
             self._dial_at = now
         if p.surroundings.settled:
-            p.judge.overrides, p.judge.orphaned = p.surroundings.overrides, p.surroundings.orphaned
             # only what is being sent drains: reading must go on where nothing may be sent yet
-            p.sight.look(now, len(p.plan) if self._may_send() else 0)
+            p.see(now, len(p.plan) if self._may_send() else 0)
         if p.sight.place is not None:
             p.mirror.store_seen()
 

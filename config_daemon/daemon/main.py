@@ -33,6 +33,7 @@ from config_daemon.daemon.keeper import CacheKeeper
 from config_daemon.daemon.keyrings import Keyrings
 from config_daemon.daemon.loop import Daemon
 from config_daemon.daemon.mirror import Mirror
+from config_daemon.daemon.models import Models
 from config_daemon.daemon.notify import Notifier
 from config_daemon.daemon.parts import Parts
 from config_daemon.daemon.past import load_past
@@ -50,9 +51,11 @@ from config_daemon.store.files import Files
 from config_daemon.store.ground import Ground, load_ground
 from config_daemon.store.sqlite import SqliteReader, inspect
 from config_daemon.store.status import StatusBoard
+from config_daemon.store.writer import SqliteWriter
 from config_daemon.wire.messages import timestamp
 from config_daemon.wire.topics import Topics
 
+RECORD_BUSY_MS = 20  # the loop waits so long for another writer; it comes back soon
 WATCHDOG_SECONDS, LOCK_SECONDS = 5.0, 0.2
 SWITCH_SECONDS = 0.0005  # for how long another thread may keep the loop waiting
 
@@ -148,6 +151,7 @@ def _build(
     def tell_all() -> None:
         _introduce(board, ground, identity, started_at)
         surroundings.tell()
+        models.tell()
 
     keeper = CacheKeeper(
         files.cache, lambda: identity.hmac[1], plan, inbox.put, past.lkg_valid, identity.vouches
@@ -157,6 +161,14 @@ def _build(
     reporter = Reporter(
         sealer, broker, findings, board, ground, log, plan, sight, keeper,
         env_services=lambda: surroundings.overrides.keys() | surroundings.orphaned, event=past.event, tell_all=tell_all,
+    )  # fmt: skip
+    models = Models(
+        judge, sight, catalog, findings, board,
+        SqliteWriter(
+            files.database, ground.keys.row_sealer(), catalog, lock=files.store_lock, now=sealer.now,
+            lock_seconds=0.0, busy_ms=RECORD_BUSY_MS,
+        ),
+        reporter.upgraded, sealer.now,
     )  # fmt: skip
     mirror = Mirror(
         broker, plan, findings, topics, lambda: identity.keyring.config_keys, reporter.topic,
@@ -182,10 +194,10 @@ def _build(
     board.flush()
     tell_cached(board, plan, sealer.now())
     parts = Parts(
-        inbox=inbox, broker=broker, surroundings=surroundings, judge=judge, sight=sight, plan=plan, mirror=mirror,
-        sealer=sealer, beacons=beacons, identity=identity, keyrings=keyrings, keeper=keeper, requests=requests,
-        reporter=reporter, findings=findings, topics=topics, log=log, poll_seconds=settings.poll_seconds,
-        alive=alive,
+        inbox=inbox, broker=broker, surroundings=surroundings, judge=judge, sight=sight, models=models, plan=plan,
+        mirror=mirror, sealer=sealer, beacons=beacons, identity=identity, keyrings=keyrings, keeper=keeper,
+        requests=requests, reporter=reporter, findings=findings, topics=topics, log=log,
+        poll_seconds=settings.poll_seconds, alive=alive,
     )  # fmt: skip
     return Daemon(parts), findings, identity
 

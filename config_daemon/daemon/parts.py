@@ -18,6 +18,7 @@ from config_daemon.daemon.judge import Judge
 from config_daemon.daemon.keeper import CacheKeeper
 from config_daemon.daemon.keyrings import Keyrings
 from config_daemon.daemon.mirror import Mirror
+from config_daemon.daemon.models import Models
 from config_daemon.daemon.report import Reporter
 from config_daemon.daemon.requests import Requests
 from config_daemon.daemon.sealer import Sealer
@@ -36,6 +37,7 @@ class Parts:
     surroundings: Surroundings
     judge: Judge
     sight: Sight
+    models: Models
     plan: Plan
     mirror: Mirror
     sealer: Sealer
@@ -52,6 +54,12 @@ class Parts:
     clock: Callable[[], float] = time.monotonic
     jitter: Callable[[], float] = random.random
     alive: Callable[[], None] = field(default=lambda: None)
+
+    def see(self, now: float, backlog: int) -> None:
+        """Read and judge what the store says, by what surrounds it now; `backlog` services wait to be sent."""
+        self.judge.overrides, self.judge.orphaned = self.surroundings.overrides, self.surroundings.orphaned
+        self.sight.look(now, backlog)
+        self.models.step(now)
 
     def connected(self) -> None:
         """Have every part begin anew on a fresh connection."""

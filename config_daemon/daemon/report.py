@@ -109,6 +109,12 @@ class Reporter:
             return None
         return self.topic, self._sealer.health(health.model_copy(update={"ok": False}))
 
+    def upgraded(self) -> None:
+        """Note that the models, and with them the schema's version, are others now, and that all configs fit."""
+        version = self.facts().schema_version  # what ends with this is no event of its own
+        self._event = "schema-upgraded"
+        self._log.info("schema_upgraded", schema_version=version)
+
     def renew(self) -> None:
         """Note that another key signs, or another keyring is in force."""
         self._tell_all()

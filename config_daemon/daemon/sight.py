@@ -62,6 +62,7 @@ class Sight:
         self._identity: tuple[int, int] | None = None
         self._probe_at = self._afresh_at = self._not_before = 0.0
         self.known = known
+        self.misfit = False  # the stored configs do not fit the definitions, or that is not recorded
         self.facts: StoreFacts | None = None
         self.place: Place | None = None
 
@@ -70,6 +71,8 @@ class Sight:
         """Return what the store's state is called."""
         if self._faults.stands:
             return self._faults.status
+        if self.misfit:
+            return "schema-mismatch"
         return "corrupted" if self._judge.corrupted else "healthy"
 
     @property
@@ -210,7 +213,7 @@ class Sight:
 
     def _follow_feed(self) -> None:
         self.known = self.facts = self._reader.facts()
-        self._judge.epoch = self.facts.epoch
+        self._judge.epoch, self._judge.model_hash = self.facts.epoch, self.facts.model_hash
         lacking = [place for place in self._expected if not self._reader.holds(place)]
         changes = self._reader.changes(self.place)
         if changes.services is None and self.place is not None:

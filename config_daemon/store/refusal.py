@@ -2,7 +2,8 @@
 
 Laws: while the daemon is not in its normal mode nobody writes, so that nothing is acknowledged into a
 database that may be restored or replaced; rows that somebody altered forbid only writes to themselves,
-and never their adoption; what cannot be explained forbids everything.
+and never their adoption; configs that do not fit new models may be mended, and nothing else be written
+meanwhile; what cannot be explained forbids everything.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Any
 
 from config_daemon.core.health import CONDITIONS
 
-ALTERED_ROWS = "rows-corrupted"
-_OF_THE_STORE = ("db-", "schema-too-", "model-hash", "io-error")
+ALTERED_ROWS, MISFITS = "rows-corrupted", "model-hash"
+_OF_THE_STORE = ("db-", "schema-too-", "io-error")
 _Open = tuple[str, str, str, str, str, str]  # name, subject, severity, since, detail, remedy
 
 
@@ -30,9 +31,13 @@ def refusal_of(
         return None
     found = list(conditions)
     altered = {subject for name, subject, *_ in found if name == ALTERED_ROWS}
+    unfit = [condition for condition in found if condition[0] == MISFITS]
     causes = [condition for condition in found if _stops_everything(condition[0])]
-    if mode == "rebuilding" or causes or not altered:
+    if mode == "rebuilding" or causes or not (altered or unfit):
         return _told(str(mode), causes)
+    writable = {*facts.get("misfits", ()), *(altered if adopt else ())}
+    if unfit and not writable.issuperset(services):
+        return _told(str(mode), unfit)
     refused = sorted(altered.intersection(services))
     if adopt or not refused:
         return None

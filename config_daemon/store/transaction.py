@@ -62,6 +62,8 @@ _KNOWN = (
 class Definitions(Protocol):
     """Where services are looked up; the catalog is one."""
 
+    @property
+    def model_hash(self) -> str: ...  # noqa: D102
     def get(self, service: str) -> Any: ...  # noqa: D102
     def suggest(self, service: str) -> str | None: ...  # noqa: D102
 

@@ -7,8 +7,9 @@ are known; nobody writes into a database that is being recovered or was moved aw
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 import apsw
@@ -16,7 +17,7 @@ import apsw
 from config_daemon import failpoints
 from config_daemon.errors import StoreUnavailable, UsageError
 from config_daemon.store import locks
-from config_daemon.store.ports import Edit, Written
+from config_daemon.store.ports import Edit, Place, StoreFacts, Written
 from config_daemon.store.seals import RowSealer
 from config_daemon.store.sqlite import Wal, connect, drop, identity_of, translated
 from config_daemon.store.transaction import Definitions, Rules, Transaction
@@ -25,6 +26,11 @@ from config_daemon.wire import values as portable
 LOCK_SECONDS = 0.25
 BUSY_MS = 5000
 MAX_WORDS = 5000  # characters of an actor or a reason
+_RECORD = (
+    "UPDATE schema_version SET version = version + 1, model_hash = ?, updated_at = ?"
+    " WHERE version = ? AND model_hash = ? AND EXISTS (SELECT 1 FROM config_epoch WHERE config_epoch = ?)"
+    " AND (SELECT token FROM change_feed WHERE seq = (SELECT max(seq) FROM change_feed)) = ?"
+)
 
 
 Refusal = Callable[[Collection[str], bool], str | None]
@@ -49,11 +55,13 @@ class SqliteWriter:
         rules: Rules | None = None,
         refusal: Refusal = _anybody_may_write,
         synchronous: str = "FULL",
+        lock_seconds: float = LOCK_SECONDS,
+        busy_ms: int = BUSY_MS,
     ) -> None:
         self._path, self._sealer, self._definitions = path, sealer, definitions
         self._lock, self._now, self._refusal = lock, now, refusal
         self._rules = rules or Rules()
-        self._synchronous = synchronous
+        self._synchronous, self._lock_seconds, self._busy_ms = synchronous, lock_seconds, busy_ms
         self._connection: apsw.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._wal = Wal(path)
@@ -77,32 +85,41 @@ class SqliteWriter:
         """
         edits = list(edits)
         _check_call([edit.service for edit in edits], by, reason)
-        with locks.shared(self._lock, LOCK_SECONDS):
+        with locks.shared(self._lock, self._lock_seconds):
             refused = self._refusal([edit.service for edit in edits], adopt)
             if refused:
                 raise StoreUnavailable(refused)
-            with translated(self._path):
-                connection = self._open()
-                connection.execute("BEGIN IMMEDIATE")
-                try:
-                    transaction = Transaction(
-                        connection,
-                        self._sealer,
-                        self._definitions,
-                        self._rules,
-                        self._now(),
-                        by,
-                        reason,
-                        adopt,
-                    )
-                    written = transaction.apply(edits)
-                    failpoints.reached("before_commit")
-                    connection.execute("ROLLBACK" if dry_run else "COMMIT")
-                except BaseException as error:
-                    self._abandon(connection, error)
-                    raise
-                failpoints.reached("after_commit")
+            with self._begun() as connection:
+                transaction = Transaction(
+                    connection,
+                    self._sealer,
+                    self._definitions,
+                    self._rules,
+                    self._now(),
+                    by,
+                    reason,
+                    adopt,
+                )
+                written = transaction.apply(edits)
+                failpoints.reached("before_commit")
+                connection.execute("ROLLBACK" if dry_run else "COMMIT")
+            failpoints.reached("after_commit")
         return written
+
+    def record_models(self, model_hash: str, known: StoreFacts, place: Place) -> bool:
+        """Record the models that all stored configs fit; the schema's version goes up by one.
+
+        False, and nothing is written, when the database is not at that place, or has other facts by now.
+
+        Raises: StoreError.
+        """
+        with locks.shared(self._lock, self._lock_seconds), self._begun() as connection:
+            judged = (known.schema_version, known.model_hash, known.epoch, place.token)
+            connection.execute(_RECORD, (model_hash, self._now(), *judged))
+            is_recorded = connection.changes() == 1
+            failpoints.reached("before_commit")
+            connection.execute("COMMIT" if is_recorded else "ROLLBACK")
+        return is_recorded
 
     def close(self) -> None:
         """Close the connection; the next commit opens a new one."""
@@ -110,13 +127,25 @@ class SqliteWriter:
             self._connection.close(True)
             self._connection = self._identity = None
 
+    @contextlib.contextmanager
+    def _begun(self) -> Iterator[apsw.Connection]:
+        """Begin a transaction, which the caller ends; what the caller leaves by an error is undone."""
+        with translated(self._path):
+            connection = self._open()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException as error:
+                self._abandon(connection, error)
+                raise
+
     def _open(self) -> apsw.Connection:
         identity = identity_of(self._path)
         if self._connection is not None and (identity != self._identity or not self._wal.same()):
             drop(self._connection)
             self.close()
         if self._connection is None:
-            self._connection, self._identity = connect(self._path, BUSY_MS), identity
+            self._connection, self._identity = connect(self._path, self._busy_ms), identity
             self._wal = Wal(self._path)
             self._connection.execute("PRAGMA journal_mode=WAL")  # a restored copy comes without
             self._connection.execute(f"PRAGMA synchronous={self._synchronous}")
