@@ -29,6 +29,7 @@ HOLDS = tuple(name for name, kind in CONDITIONS.items() if kind.holds)
 STATUS_ARROWS = {
     ("healthy", "locked"), ("locked", "healthy"),
     ("healthy", "corrupted"), ("corrupted", "healthy"),
+    ("healthy", "schema-mismatch"), ("schema-mismatch", "healthy"),
     ("locked", "corrupted"), ("corrupted", "locked"),
 }  # fmt: skip
 MODE_ARROWS = {("normal", "read-only-fallback"), ("read-only-fallback", "normal")}
@@ -129,6 +130,8 @@ class Laws:
     def _judge_lineage(self, body: dict[str, Any]) -> None:
         """Within an epoch a version has one content: else a commit was overwritten and nobody was asked."""
         place = (body["config_epoch"], body["service"], body["config_version"])
+        if body["service"] not in KEY:
+            return  # one that a test defined for itself: the model may change under a version
         stored = body["config"].get(KEY[body["service"]])
         known = self.contents.setdefault(place, stored)
         assert known == stored or self.forgot, f"{place} was {known} and is {stored} now"

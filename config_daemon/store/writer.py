@@ -119,6 +119,7 @@ class SqliteWriter:
             is_recorded = connection.changes() == 1
             failpoints.reached("before_commit")
             connection.execute("COMMIT" if is_recorded else "ROLLBACK")
+        failpoints.reached("after_commit")
         return is_recorded
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ def open_(name: str, subject: str = "config.db") -> tuple[str, str, str, str, st
 
 ALTERED = open_("rows-corrupted", "stt-worker")
 FALLBACK = {"mode": "read-only-fallback", "database_status": "corrupted"}
+UNFIT = {"mode": "read-only-fallback", "database_status": "schema-mismatch", "misfits": ["crane"]}
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,14 @@ FALLBACK = {"mode": "read-only-fallback", "database_status": "corrupted"}
         (FALLBACK, [ALTERED, open_("disk-full", "marks.json")], ["router"], False, True),
         (FALLBACK, [ALTERED, open_("db-corrupted")], ["stt-worker"], True, True),
         ({"mode": "rebuilding"}, [ALTERED], ["router"], False, True),
+        (UNFIT, [open_("model-hash")], ["crane"], False, False),
+        (UNFIT, [open_("model-hash")], ["crane", "router"], False, True),
+        (UNFIT, [open_("model-hash")], ["router"], True, True),
+        (UNFIT, [open_("model-hash"), open_("db-locked")], ["crane"], False, True),
+        (UNFIT, [open_("model-hash"), ALTERED], ["stt-worker"], False, True),
+        (UNFIT, [open_("model-hash"), ALTERED], ["stt-worker"], True, False),
+        (UNFIT, [open_("model-hash"), ALTERED], ["crane"], False, False),
+        (FALLBACK, [open_("model-hash")], ["crane"], False, True),
     ],
 )
 def test_what_is_refused(

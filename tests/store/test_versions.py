@@ -219,3 +219,15 @@ def test_any_life_leaves_versions_without_a_gap(
         assert values is None or store.values(service) == values
         assert [v for (v,) in store.history("DISTINCT version", service)] == list(range(1, version + 1))
     store.close()
+
+
+def test_models_are_recorded_only_for_the_database_as_it_was_judged(store: Store) -> None:
+    judged, place = store.reader().facts(), store.changes().place
+    store.set(gain=2)
+    assert not store.writer().record_models("1" * 64, judged, place)
+    assert store.reader().facts() == judged
+    place = store.changes().place
+    assert store.writer().record_models("1" * 64, judged, place)
+    assert store.reader().facts() == (judged.epoch, judged.schema_version + 1, "1" * 64)
+    assert not store.writer().record_models("2" * 64, judged, place), "these are not the facts any more"
+    assert store.changes().place == place, "no config has changed"
