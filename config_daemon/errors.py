@@ -18,6 +18,7 @@ ConfigDaemonError
 │   ├── StoreFailing         the disk does not do what it is asked (SQLITE_IOERR)
 │   ├── StoreCorrupted       it is damaged
 │   ├── SchemaMismatch       it was made by another version
+│   │   └── SchemaOutdated   by an older one: the daemon migrates it when it starts
 │   └── HistoryRewritten     an audit chain does not extend what was known (`store/audit.py`)
 ├── CacheError               the operator: the LKG or marks cannot be trusted           exit 69
 ├── BrokerUnavailable        the operator: no broker answers                            exit 69
@@ -219,6 +220,13 @@ class SchemaMismatch(StoreError):
 
     code = "SCHEMA_MISMATCH"
     suggestion = "Run the program version that made this database, or restore one that fits."
+
+
+class SchemaOutdated(SchemaMismatch):
+    """The database was made by an older version of this program, and was not migrated yet."""
+
+    code = "SCHEMA_OUTDATED"
+    suggestion = "The daemon migrates it when it starts: start it, or start it again."
 
 
 class CacheError(ConfigDaemonError):

@@ -17,6 +17,8 @@ from collections.abc import Callable
 NAMES = frozenset(
     {
         "before_commit", "after_commit",
+        "amid_store_copy", "after_store_copy", "before_upgrade", "after_upgrade",
+        "before_put_back", "amid_put_back", "after_put_back",
         "after_read", "after_reserve", "after_seal", "after_send", "after_confirm", "after_status",
         "before_lkg_rename", "after_lkg",
         "worker_after_persist", "worker_after_apply",

@@ -218,3 +218,17 @@ def test_who_may_be_written_is_told_again_to_a_new_status_db(fleet: Fleet) -> No
         path.unlink()
     fleet.run(40.0, turn=0.25)  # something is told at least as often as health
     assert StatusView(fleet.host.files.status).daemon()["misfits"] == ["crane"]
+
+
+def test_nothing_is_recorded_in_a_database_that_may_be_a_copy(fleet: Fleet) -> None:
+    fleet.stop_daemon()
+    fleet.lose_lkg()
+    fleet.lose_marks()
+    fleet.start_daemon()
+    fleet.until(lambda: "foreign-state" in fleet.conditions)
+    define(fleet, speed=SPEED)
+    follow(fleet)
+    assert not is_recorded(fleet)
+    fleet.adopt()
+    follow(fleet)
+    assert is_recorded(fleet)

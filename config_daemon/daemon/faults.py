@@ -15,6 +15,7 @@ from config_daemon.core.health import Findings
 from config_daemon.core.modes import Status
 from config_daemon.errors import (
     SchemaMismatch,
+    SchemaOutdated,
     StoreCannotOpen,
     StoreCorrupted,
     StoreError,
@@ -38,7 +39,8 @@ class _Kind(NamedTuple):
 
 _KINDS = (
     _Kind(StoreLocked, "db-locked", "locked"),
-    _Kind(SchemaMismatch, "schema-too-new", "schema-mismatch"),
+    _Kind(SchemaOutdated, "schema-too-old", "schema-mismatch"),
+    (SchemaMismatch, "schema-too-new", "schema-mismatch"),
     _Kind(StoreFull, "disk-full", "healthy"),
     _Kind(StoreReadOnly, "db-readonly", "healthy"),
     _Kind(StoreMissing, "db-missing", "corrupted"),

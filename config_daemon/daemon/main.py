@@ -36,7 +36,7 @@ from config_daemon.daemon.mirror import Mirror
 from config_daemon.daemon.models import Models
 from config_daemon.daemon.notify import Notifier
 from config_daemon.daemon.parts import Parts
-from config_daemon.daemon.past import load_past
+from config_daemon.daemon.past import load_past, migrate_store
 from config_daemon.daemon.recovery import Recovery
 from config_daemon.daemon.report import Reporter
 from config_daemon.daemon.requests import Requests
@@ -81,9 +81,12 @@ def _run(ground: Ground, environ: Mapping[str, str], lock: int) -> int:
     watch, notifier = Watch(_database_names(ground.files)), Notifier(environ)
     inbox = Inbox(watch)
     board = StatusBoard(ground.files.status)
+    trouble = migrate_store(ground, board, timestamp(_unix_ms()), log)
     reader = SqliteReader(ground.files.database, ground.keys.row_sealer())
     pulse = _Pulse(notifier, lock, ground.files.daemon_lock)
     daemon, findings, identity = _build(ground, inbox, board, reader, log, pulse, environ)
+    if trouble:
+        findings.open("upgrade-failed", ground.files.database.name, trouble, timestamp(_unix_ms()))
     _wire_signals(inbox)
     trouble = watch.start(_folders(ground))
     if trouble:

@@ -1,7 +1,8 @@
 """What an earlier life left: marks, the last-known-good cache, the keyring; and where this life goes on from.
 
 Laws: a cache that cannot be trusted goes into quarantine, marks that cannot stop the start; numbers begin
-above everything that may have been used; what an old HMAC key sealed is sealed anew.
+above everything that may have been used; what an old HMAC key sealed is sealed anew;
+an older database is migrated before anybody reads it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from config_daemon.core.sealed import Sealed
 from config_daemon.daemon.held import resume
 from config_daemon.daemon.identity import Identity, Keys
 from config_daemon.daemon.sight import NOTHING_KNOWN
-from config_daemon.errors import CacheError, SettingsError
+from config_daemon.errors import CacheError, SettingsError, StoreError
 from config_daemon.logs import Logger
 from config_daemon.store import cache, keyrecord, marks
 from config_daemon.store.files import Files
@@ -24,6 +25,8 @@ from config_daemon.store.ground import Ground, env_of
 from config_daemon.store.keyfiles import KeyFiles
 from config_daemon.store.keyrings import KeyringFiles
 from config_daemon.store.ports import Place, StoreFacts
+from config_daemon.store.status import StatusBoard
+from config_daemon.store.upgrade import upgrade
 from config_daemon.wire.keyring import of_key
 from config_daemon.wire.messages import timestamp
 
@@ -54,6 +57,23 @@ class Past(NamedTuple):
         """Return what was known of the database last."""
         head = self.cached.head if self.cached else None
         return StoreFacts(head.config_epoch, head.schema_version, "") if head else NOTHING_KNOWN
+
+
+def migrate_store(ground: Ground, board: StatusBoard, now: str, log: Logger) -> str | None:
+    """Migrate an older database before anybody reads it; return why that was not possible."""
+
+    def begun() -> None:
+        board.daemon(mode="rebuilding", database_status="schema-mismatch")
+        board.flush()
+
+    try:
+        copy = upgrade(ground.files, ground.keys.row_sealer(), now=now, begun=begun)
+    except (StoreError, OSError) as error:
+        log.warning("store_not_upgraded", error=str(error))
+        return str(error)
+    if copy is not None:
+        log.info("store_upgraded", copy=str(copy))
+    return None
 
 
 def load_past(

@@ -24,6 +24,7 @@ import apsw
 
 from config_daemon.errors import (
     SchemaMismatch,
+    SchemaOutdated,
     StoreCannotOpen,
     StoreCorrupted,
     StoreError,
@@ -57,8 +58,8 @@ _LIVE, _DELETED = (
 _BOTH = f"{_DELETED} UNION ALL {_LIVE}"
 
 
-def connect(path: Path, busy_timeout_ms: int = 0) -> apsw.Connection:
-    """Open an existing database of ours.
+def connect(path: Path, busy_timeout_ms: int = 0, *, any_format: bool = False) -> apsw.Connection:
+    """Open an existing database of ours; one of another format only to migrate it.
 
     Raises: StoreMissing, StoreCannotOpen, StoreCorrupted, StoreLocked, StoreFailing, SchemaMismatch.
     """
@@ -71,6 +72,8 @@ def connect(path: Path, busy_timeout_ms: int = 0) -> apsw.Connection:
             connection.set_busy_timeout(busy_timeout_ms)
             connection.execute("PRAGMA synchronous=FULL")
             _check_identity(connection, path)
+            if not any_format:
+                _check_format(connection, path)
     except StoreError:
         connection.close(True)
         raise
@@ -129,7 +132,12 @@ def _check_identity(connection: apsw.Connection, path: Path) -> None:
             f"{path} is not a config-daemon database (an empty or foreign file)",
             suggestion="Put the right file back, or restore it.",
         )
+
+
+def _check_format(connection: apsw.Connection, path: Path) -> None:
     version = connection.pragma("user_version")
+    if 1 <= version < FORMAT_VERSION:
+        raise SchemaOutdated(f"{path} has format {version}, and this program reads format {FORMAT_VERSION}")
     if version != FORMAT_VERSION:
         raise SchemaMismatch(f"{path} has format {version}; this program reads format {FORMAT_VERSION}")
 
