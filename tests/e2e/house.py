@@ -148,10 +148,12 @@ class House:
         finally:
             writer.close()
 
-    def daemon(self, failpoint: str = "", **environment: str) -> Process:
-        """Start the daemon."""
+    def daemon(
+        self, failpoint: str = "", program: str = "config_daemon.cli.main", **environment: str
+    ) -> Process:
+        """Start the daemon; another `program` is a module that runs it."""
         process = Process(
-            [sys.executable, "-m", "config_daemon.cli.main", "run", "--data", str(self.folder)],
+            [sys.executable, "-m", program, "run", "--data", str(self.folder)],
             {"MQTT_URL": self.broker_url, "CONFIG_DAEMON_FAILPOINT": failpoint, **environment},
         )
         self._processes.append(process)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from config_daemon.catalog.catalog import Catalog
 from tests.broker_fixtures import ClientFactory
 from tests.e2e.house import House, until
 from tests.e2e.test_weather import HEALTH, conditions, confirmed, facts, retained
+from tests.fleet_host import by_hand
 from tests.raw_client import RawClient
 from tests.real_broker import Broker
 
@@ -210,4 +212,58 @@ def test_model_hash_differs_and_some_stored_config_is_invalid_until_the_models_a
     wait_for(client, ("healthy", "normal", True, True, "recovered"))
     until(lambda: not conditions(cranes), "nothing open")
     assert recorded(cranes) == hashes
+    assert retained(raw_client(cranes.broker_url), CRANE) == before
+
+
+LATER = "tests.e2e.later_version"
+SCRIPT = "CREATE TABLE notes (id INTEGER PRIMARY KEY, note TEXT);"
+
+
+def format_of(house: House) -> int:
+    connection = apsw.Connection(str(house.files.database))
+    try:
+        found: int = connection.pragma("user_version")
+        return found
+    finally:
+        connection.close()
+
+
+def test_schema_newer(cranes: House, raw_client: ClientFactory, listener: Callable[[], RawClient]) -> None:
+    before, client = retained(raw_client(cranes.broker_url), CRANE), listener()
+    by_hand(cranes.files.database, "PRAGMA user_version = 99")
+    cranes.daemon()
+    wait_for(client, ("schema-mismatch", "read-only-fallback", False, True, "schema-too-new"))
+    code, _, error = cranes.cli("set", "crane", "speed=2")
+    assert (code, "schema-too-new" in error) == (69, True)
+    assert retained(raw_client(cranes.broker_url), CRANE) == before
+    assert format_of(cranes) == 99
+    assert not list(cranes.folder.glob("config.db.format-*"))
+
+
+def test_schema_older(cranes: House, raw_client: ClientFactory, listener: Callable[[], RawClient]) -> None:
+    before, client = retained(raw_client(cranes.broker_url), CRANE), listener()
+    daemon = cranes.daemon("before_upgrade:kill", LATER, LATER_SCRIPT=SCRIPT)
+    assert daemon.wait() == -signal.SIGKILL
+    assert (facts(cranes)["database_status"], facts(cranes)["mode"]) == ("schema-mismatch", "rebuilding")
+    assert format_of(cranes) == 1
+    daemon = cranes.daemon(program=LATER, LATER_SCRIPT=SCRIPT)
+    wait_for(client, ("healthy", "normal", True, True, "started"))
+    assert said(client)[-1] == ("healthy", "normal", True, True, "started")
+    assert format_of(cranes) == 2
+    assert len(list(cranes.folder.glob("config.db.format-1.*"))) == 2, "a copy of each attempt"
+    assert retained(raw_client(cranes.broker_url), CRANE) == before
+    assert any("store_upgraded" in line for line in daemon.talk)
+
+
+def test_schema_older_and_the_migration_fails(
+    cranes: House, broker: Broker, raw_client: ClientFactory, listener: Callable[[], RawClient]
+) -> None:
+    before, client = retained(raw_client(cranes.broker_url), CRANE), listener()
+    cranes.daemon(program=LATER, LATER_SCRIPT="CREATE TABLE access_log (id INTEGER);")
+    wait_for(client, ("schema-mismatch", "read-only-fallback", False, True, "schema-too-old"))
+    until(lambda: conditions(cranes) == {"schema-too-old", "upgrade-failed"}, "both conditions")
+    told = json.loads(client.messages[-1].payload)["conditions"]
+    assert "access_log already exists" in next(c["detail"] for c in told if c["name"] == "upgrade-failed")
+    assert format_of(cranes) == 1
+    broker.wipe()
     assert retained(raw_client(cranes.broker_url), CRANE) == before
