@@ -40,7 +40,7 @@ class _Kind(NamedTuple):
 _KINDS = (
     _Kind(StoreLocked, "db-locked", "locked"),
     _Kind(SchemaOutdated, "schema-too-old", "schema-mismatch"),
-    (SchemaMismatch, "schema-too-new", "schema-mismatch"),
+    _Kind(SchemaMismatch, "schema-too-new", "schema-mismatch"),
     _Kind(StoreFull, "disk-full", "healthy"),
     _Kind(StoreReadOnly, "db-readonly", "healthy"),
     _Kind(StoreMissing, "db-missing", "corrupted"),

@@ -110,4 +110,4 @@ def _words(misfits: Mapping[str, Collection[str]]) -> str:
         for service, fields in islice(sorted(misfits.items()), SHOWN_SERVICES)
     ]
     more = f" and {len(misfits) - len(some)} more" if len(misfits) > len(some) else ""
-    return f"the stored configs of {len(misfits)} services do not fit the new models: {'; '.join(some)}{more}"
+    return f"stored configs do not fit the new models: {'; '.join(some)}{more}"

@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from glob import escape
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ from config_daemon.store import locks
 from config_daemon.store.files import SHARED_MODE, Files, sync_folder
 from config_daemon.store.schema import migrations
 from config_daemon.store.seals import RowSealer
-from config_daemon.store.sqlite import connect, first, live_rows, rows, tombstones, translated
+from config_daemon.store.sqlite import check, connect, first, live_rows, rows, tombstones, translated
 
 LOCK_SECONDS = 10.0
 BUSY_MS = 5000
@@ -36,7 +37,7 @@ _SIDES = ("", "-wal", "-shm")
 _UNFINISHED = ".copying-"
 
 
-class Content(NamedTuple):
+class _Content(NamedTuple):
     """What must be the same before and after: the epoch, and a digest of all rows with the verdicts on their seals."""
 
     epoch: str
@@ -108,17 +109,15 @@ def _alone(lock: Path) -> Iterator[None]:
         locks.release(held)
 
 
-def _migrate(path: Path, sealer: RowSealer, scripts: Sequence[str], stamp: str) -> tuple[Path, Content]:
+def _migrate(path: Path, sealer: RowSealer, scripts: Sequence[str], stamp: str) -> tuple[Path, _Content]:
     """Copy the database, then migrate it; return the copy and what both hold."""
     connection = connect(path, BUSY_MS, any_format=True)
     try:
         with translated(path):
             connection.execute("PRAGMA synchronous=EXTRA")
-            connection.execute(
-                "BEGIN IMMEDIATE"
-            )  # from here on nobody's write comes between copy and migration
+            connection.execute("BEGIN IMMEDIATE")  # so no write comes between copy and migration
             before = connection.pragma("user_version")
-            content = content_of(connection, sealer)
+            content = _content(connection, path, sealer)
             copy = _copy(
                 path,
                 path.with_name(f"{path.name}.format-{before}.{stamp}"),
@@ -128,7 +127,7 @@ def _migrate(path: Path, sealer: RowSealer, scripts: Sequence[str], stamp: str) 
             for script in scripts[before:]:
                 rows(connection, script)
             connection.pragma("user_version", len(scripts))
-            if not connection.in_transaction or content_of(connection, sealer) != content:
+            if not connection.in_transaction or _content(connection, path, sealer) != content:
                 raise StoreCorrupted("the migration does not leave all rows as they were sealed")
             failpoints.reached("before_upgrade")
             connection.execute("COMMIT")
@@ -137,35 +136,30 @@ def _migrate(path: Path, sealer: RowSealer, scripts: Sequence[str], stamp: str) 
     return copy, content
 
 
-def content_of(connection: apsw.Connection, sealer: RowSealer) -> Content:
-    """Return what a database holds.
-
-    Raises: StoreCorrupted when SQLite finds it damaged; apsw.Error.
-    """
-    found = rows(connection, "PRAGMA integrity_check")
-    if found != [("ok",)]:
-        raise StoreCorrupted(f"the database is damaged: {found[0][0]}")
+def _content(connection: apsw.Connection, path: Path, sealer: RowSealer) -> _Content:
+    """Return what a database holds that SQLite finds whole; StoreCorrupted when it does not."""
+    check(connection, path, thorough=True)
     total = hashlib.sha256()
     for table, read in (("service_configs", live_rows), ("deleted_services", tombstones)):
         names = [name for (name,) in rows(connection, f"SELECT service FROM {table} ORDER BY service")]  # noqa: S608
         for start in range(0, len(names), _READ_MANY):
             held = read(connection, sealer, names[start : start + _READ_MANY])
             total.update(repr(sorted(held.items())).encode())
-    return Content(first(connection, "SELECT config_epoch FROM config_epoch", ""), total.hexdigest())
+    return _Content(first(connection, "SELECT config_epoch FROM config_epoch", ""), total.hexdigest())
 
 
-def _verify(path: Path, sealer: RowSealer, version: int, content: Content) -> None:
+def _verify(path: Path, sealer: RowSealer, version: int, content: _Content) -> None:
     connection = connect(path, BUSY_MS, any_format=True)
     try:
         with translated(path):
-            if connection.pragma("user_version") != version or content_of(connection, sealer) != content:
+            if connection.pragma("user_version") != version or _content(connection, path, sealer) != content:
                 raise StoreCorrupted(f"{path} does not hold what it should")
     finally:
         connection.close(True)
 
 
-def _copy(source: Path, target: Path, check: Callable[[Path], None]) -> Path:
-    """Copy a database; the target appears under its name when it is complete, synced and checked."""
+def _copy(source: Path, target: Path, verify: Callable[[Path], None]) -> Path:
+    """Copy a database; the target appears under its name when it is complete, synced and verified."""
     beside = target.with_name(f"{_UNFINISHED}{target.name.lstrip('.')}")
     try:
         connection = connect(source, BUSY_MS, any_format=True)
@@ -176,7 +170,7 @@ def _copy(source: Path, target: Path, check: Callable[[Path], None]) -> Path:
         finally:
             connection.close(True)
         beside.chmod(SHARED_MODE)
-        check(beside)
+        verify(beside)
         failpoints.reached("amid_store_copy")
         beside.rename(target)
     finally:
@@ -210,12 +204,14 @@ def _prepared_name(path: Path, stamp: str) -> Path:
 
 def _prepared(path: Path) -> Path | None:
     """Return the database that was about to be put in place when the process died."""
-    return next(iter(sorted(path.parent.glob(_prepared_name(path, "*").name))), None)
+    pattern = escape(_prepared_name(path, "").name)
+    return next(iter(sorted(path.parent.glob(f"{pattern}*"))), None)
 
 
 def _tidy(path: Path) -> None:
     """Remove what a killed copy left, and all but the newest copies."""
-    for left in path.parent.glob(f"{_UNFINISHED}{path.name}.*"):
+    name = escape(path.name)
+    for left in path.parent.glob(f"{_UNFINISHED}{name}.*"):
         left.unlink()
-    for old in sorted(path.parent.glob(f"{path.name}.format-*"))[:-KEPT_COPIES]:
+    for old in sorted(path.parent.glob(f"{name}.format-*"))[:-KEPT_COPIES]:
         old.unlink()

@@ -24,6 +24,7 @@ REACH = {"type": "number", "default": 2.5, "description": "how far"}
 
 # database_status, operational_mode, ok, lkg_cache_valid, event
 Row = tuple[str, str, bool, bool, str]
+STARTED: Row = ("healthy", "normal", True, True, "started")
 UPGRADED: Row = ("healthy", "normal", True, True, "schema-upgraded")
 MISMATCH: Row = ("schema-mismatch", "read-only-fallback", False, True, "model-hash")
 
@@ -110,7 +111,7 @@ def test_model_hash_differs_and_every_stored_config_is_valid_at_the_start(
     assert daemon.stop() == 0
     client.clear()
     cranes.daemon()
-    wait_for(client, ("healthy", "normal", True, True, "started"))
+    wait_for(client, STARTED)
     assert recorded(cranes) == (3, hash_of(cranes)), "the same models are no news"
 
 
@@ -122,7 +123,7 @@ def test_model_hash_differs_and_every_stored_config_is_valid_while_the_daemon_ru
     client = listener()
     define(cranes, speed=SPEED, reach=REACH)
     wait_for(client, UPGRADED)
-    assert said(client) == [UPGRADED]
+    assert said(client) in ([STARTED, UPGRADED], [UPGRADED])
     assert recorded(cranes) == (3, hash_of(cranes))
     configs = raw_client(cranes.broker_url)
     until(lambda: json.loads(retained(configs, CRANE))["config"] == {"speed": 4, "reach": 2.5}, "the default")
@@ -191,7 +192,7 @@ def test_model_hash_differs_and_some_stored_config_is_invalid_until_the_values_a
     code, _, error = cranes.cli("set", "crane", "speed=2")
     assert code == 0, error
     wait_for(client, UPGRADED)
-    assert said(client) == [MISMATCH, UPGRADED]
+    assert said(client) in ([STARTED, MISMATCH, UPGRADED], [MISMATCH, UPGRADED])
     confirmed(cranes, 2, "crane")
     assert recorded(cranes) == (3, hash_of(cranes))
     assert json.loads(retained(raw_client(cranes.broker_url), CRANE))["config"] == {"speed": 2}
@@ -247,8 +248,8 @@ def test_schema_older(cranes: House, raw_client: ClientFactory, listener: Callab
     assert (facts(cranes)["database_status"], facts(cranes)["mode"]) == ("schema-mismatch", "rebuilding")
     assert format_of(cranes) == 1
     daemon = cranes.daemon(program=LATER, LATER_SCRIPT=SCRIPT)
-    wait_for(client, ("healthy", "normal", True, True, "started"))
-    assert said(client)[-1] == ("healthy", "normal", True, True, "started")
+    wait_for(client, STARTED)
+    assert said(client)[-1] == STARTED
     assert format_of(cranes) == 2
     assert len(list(cranes.folder.glob("config.db.format-1.*"))) == 2, "a copy of each attempt"
     assert retained(raw_client(cranes.broker_url), CRANE) == before
