@@ -12,6 +12,7 @@ import apsw
 import pytest
 
 from config_daemon.catalog.catalog import Catalog
+from config_daemon.daemon import sight
 from config_daemon.store.ports import Edit
 from config_daemon.store.status import StatusView
 from config_daemon.store.writer import SqliteWriter
@@ -232,3 +233,18 @@ def test_nothing_is_recorded_in_a_database_that_may_be_a_copy(fleet: Fleet) -> N
     fleet.adopt()
     follow(fleet)
     assert is_recorded(fleet)
+
+
+def test_the_last_row_that_is_read_decides_as_well(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sight, "SLICE", 1)
+    define(fleet, "zeppelin", speed=SPEED)
+    follow(fleet)
+    write(fleet, "zeppelin", speed=4)
+    follow(fleet)
+    before = recorded(fleet)
+    fleet.stop_daemon()
+    define(fleet, "zeppelin", speed={**SPEED, "maximum": 3})
+    fleet.start_daemon()
+    follow(fleet)
+    assert said(fleet) == MISMATCH
+    assert recorded(fleet) == before

@@ -167,6 +167,7 @@ def test_a_script_that_fails_or_alters_rows_changes_nothing(filled: Store, scrip
     assert version(filled.path) == 1
     assert filled.content() == before
     assert filled.path.with_name(COPY).exists()
+    assert not (filled.files.folder / "quarantine").exists(), "it never was in force"
     assert run(filled, NEXT, now="2026-01-02T03:04:06.000Z") is not None, "a mended program goes on"
 
 
@@ -183,6 +184,22 @@ def test_a_database_that_does_not_verify_on_disk_is_put_back(filled: Store) -> N
     assert filled.content() == before
     (folder,) = (filled.files.folder / "quarantine").iterdir()
     assert names(folder) == ["config.db", "config.db-shm", "config.db-wal"]
+    assert not list(filled.files.folder.glob(".*"))
+
+
+def test_without_a_copy_that_is_whole_nothing_changes(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = filled.content()
+
+    def check(connection: Any, path: Path, thorough: bool) -> None:
+        sqlite.check(connection, path, thorough)
+        if path != filled.path:
+            raise StoreCorrupted(f"{path} is damaged")
+
+    monkeypatch.setattr(upgrade, "check", check)
+    with pytest.raises(StoreCorrupted):
+        run(filled, NEXT)
+    assert (version(filled.path), filled.content()) == (1, before)
+    assert not list(filled.files.folder.glob("*format-1*"))
     assert not list(filled.files.folder.glob(".*"))
 
 
