@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 # many tests wait for processes: one more of them than there are cores, and whoever is idle takes from the others
 PYTEST = $(BIN)/python -m pytest -n $$(( $$(nproc) + 1 )) --dist worksteal
+# they start a thousand Pythons: where bytecode is not kept, as in many images, each would compile everything anew
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup run test check lint types bench fuzz faults schemas clean
 

@@ -21,6 +21,8 @@ from unittest.mock import patch
 import apsw
 
 from config_daemon import failpoints
+from config_daemon.catalog import catalog, registered
+from config_daemon.catalog.service import ServiceDefinition
 from config_daemon.cli.init import make
 from config_daemon.cli.session import Session
 from config_daemon.core.health import CONDITIONS, Findings
@@ -53,6 +55,12 @@ def template() -> Path:
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     make(Session(data=str(place / "data")))
     return place / "data"
+
+
+@cache
+def _shipped(service: str) -> ServiceDefinition:
+    """Return a definition that every daemon of this process shares: none changes, and each takes long to make."""
+    return registered.shipped(service)
 
 
 class FakeInbox(Inbox):
@@ -142,6 +150,13 @@ class Host:
         self.process: Process | None = None
         self.disk_full = False
         self._die_at: str | None = None
+        self._met: list[tuple[Any, str, Any]] = [
+            (failpoints, "reached", self._reached),
+            (marks, "RESERVE", RESERVE),
+            (marks, "replace_durably", self._writing(files.replace_durably)),
+            (cache_file, "create_beside", self._writing(files.create_beside)),
+            (catalog, "shipped", _shipped),
+        ]
 
     def start(self) -> None:
         """Start the daemon on the folder; the clock is read once."""
@@ -235,14 +250,15 @@ class Host:
 
     @contextlib.contextmanager
     def _world(self) -> Iterator[None]:
-        """Have the process meet its failpoint and its full disk."""
-        with (
-            patch.object(failpoints, "reached", self._reached),
-            patch.object(marks, "RESERVE", RESERVE),
-            patch.object(marks, "replace_durably", self._writing(files.replace_durably)),
-            patch.object(cache_file, "create_beside", self._writing(files.create_beside)),
-        ):
+        """Have the process meet its failpoint, its full disk, and definitions that were made already."""
+        before = [(module, name, getattr(module, name)) for module, name, _ in self._met]
+        for module, name, ours in self._met:  # at every tick: `patch` would cost more than some ticks do
+            setattr(module, name, ours)
+        try:
             yield
+        finally:
+            for module, name, theirs in before:
+                setattr(module, name, theirs)
 
     def _reached(self, name: str) -> None:
         if name == self._die_at:

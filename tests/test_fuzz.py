@@ -20,6 +20,13 @@ NAMES = ("unseal", "health", "beacon", "keyring", "marks", "lkg", "env", "state"
 PARTS = range(10_000 // PART)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def once_quiet() -> Iterator[None]:
+    """Collect once for all of these tests: it takes long beside everything that was collected to be run."""
+    with quiet():
+        yield
+
+
 @pytest.fixture
 def every() -> Iterator[dict[str, Reader]]:
     with scratch() as folder:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 
 from config_daemon.wire.keyring import installed_keyring
+from tests.cli.conftest import Cli, refused
 from tests.e2e.house import House, Process, until
 from tests.real_broker import Broker
 
@@ -22,9 +22,7 @@ def house(broker: Broker, tmp_path: Path) -> Iterator[House]:
 
 
 def done(house: House, *words: str, text: str = "") -> dict[str, Any]:
-    code, out, err = house.cli(*words, "--json", text=text)
-    assert code == 0, err
-    return dict(json.loads(out))
+    return dict(Cli(house.folder).json(*words, text=text))
 
 
 def signs(house: House, key_id: str, daemon: Process) -> None:
@@ -35,13 +33,19 @@ def signs(house: House, key_id: str, daemon: Process) -> None:
     until(found, f"key {key_id} signs; {daemon.talk[-5:]}")
 
 
+def healthy(house: House, daemon: Process) -> None:
+    def found() -> bool:
+        return bool(Cli(house.folder)("status", "--json").data["status"] == "healthy")
+
+    until(found, f"healthy; {daemon.talk[-5:]}")
+
+
 def test_a_rotation_from_its_first_to_its_last_step(house: House, tmp_path: Path) -> None:
     daemon, worker = house.daemon(), house.worker()
     worker.wait_for(house.set("stt-worker", channels=2))
     staged = done(house, "keys", "rotate")
     new, old = staged["key_id"], staged["old_key_id"]
-    code, _, err = house.cli("keys", "rotate", "--activate")
-    assert (code, "is in no backup" in err) == (1, True), err
+    refused(Cli(house.folder)("keys", "rotate", "--activate"), 1, "is in no backup")
     stick = tmp_path / "stick"
     assert done(house, "keys", "backup", str(stick), text="a phrase")["keyrings"] == 1
     assert done(house, "keys", "rotate", "--activate") == {
@@ -51,16 +55,14 @@ def test_a_rotation_from_its_first_to_its_last_step(house: House, tmp_path: Path
     assert done(house, "keys", "rotate", "--activate")["activated"] is False
     worker.wait_for(house.set("stt-worker", channels=1))
     assert done(house, "keys", "rotate", "--retire")["retired"] == [old]
-    until(lambda: house.status()["status"] == "healthy", f"healthy: {house.status()}")
+    healthy(house, daemon)
     worker.wait_for(house.set("stt-worker", channels=2))
     late = house.worker("late", first_use="run")  # with the public key that is in .env now
     late.wait_for(house.set("stt-worker", channels=1))
     assert daemon.stop() == 0
     again = house.daemon()
     signs(house, new, again)
-    assert not any("warning" in line for line in (house.cli("keys", "list")[2],)), (
-        "the new key is in a backup"
-    )
+    assert "warning" not in Cli(house.folder).ok("keys", "list").err, "the new key is in a backup"
 
 
 def test_a_stolen_key_is_revoked_and_the_worker_goes_on(house: House) -> None:
@@ -71,7 +73,7 @@ def test_a_stolen_key_is_revoked_and_the_worker_goes_on(house: House) -> None:
     assert revoked["keyring"] == {"number": 2, "generation": 2, "held_by": []}
     signs(house, revoked["signing_key_id"], daemon)
     worker.wait_for(house.set("stt-worker", channels=1))
-    anchor = house.cli("keys", "public", "--keyring")[1]
+    anchor = Cli(house.folder).ok("keys", "public", "--keyring").out
     assert installed_keyring(anchor.rstrip("\n").encode()).number == 2
     assert done(house, "keys", "public")["key_id"] == revoked["signing_key_id"] != stolen
 
@@ -83,13 +85,11 @@ def test_without_its_root_a_daemon_goes_on_and_the_root_replaces_its_key(
     roots = [str(tmp_path / "root-1.pem"), str(tmp_path / "root-2.pem")]
     split = done(house, "keys", "split-root", *roots)
     worker.wait_for(house.set("stt-worker", channels=2))
-    code, _, err = house.cli("keys", "rotate")
-    assert (code, "--root-key FILE" in err) == (2, True), err
+    refused(Cli(house.folder)("keys", "rotate"), 2, "--root-key FILE")
     new = done(house, "keys", "rotate", "--root-key", roots[1])["key_id"]
     assert done(house, "keys", "rotate", "--activate", "--without-backup")["activated"]
     signs(house, new, daemon)
-    code, _, err = house.cli("keys", "rotate", "--retire")
-    assert (code, "--root-key FILE" in err) == (2, True), err
+    refused(Cli(house.folder)("keys", "rotate", "--retire"), 2, "--root-key FILE")
     done(house, "keys", "rotate", "--retire", "--root-key", roots[0])
     worker.wait_for(house.set("stt-worker", channels=1))
     assert done(house, "keys", "public")["key_id"] == split["roots"][0]["key_id"]
@@ -102,11 +102,11 @@ def test_without_its_root_a_daemon_goes_on_and_the_root_replaces_its_key(
 def test_the_hmac_key_is_rotated_beside_a_running_daemon(house: House) -> None:
     daemon, worker = house.daemon(), house.worker()
     worker.wait_for(house.set("stt-worker", channels=2))
-    until(lambda: house.cli("lkg", "verify")[0] == 0, "an LKG")
+    until(lambda: Cli(house.folder)("lkg", "verify").code == 0, "an LKG")
     rotated = done(house, "keys", "rotate", "--hmac")
     assert rotated["in_use"] is True
     assert done(house, "keys", "rotate", "--hmac", "--retire")["retired"] == rotated["old_key_id"]
-    assert house.cli("lkg", "verify")[0] == 0
+    Cli(house.folder).ok("lkg", "verify")
     assert daemon.stop() == 0
     again = house.daemon()
-    until(lambda: house.status()["status"] == "healthy", f"healthy; {again.talk[-5:]}")
+    healthy(house, again)
