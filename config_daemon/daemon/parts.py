@@ -18,6 +18,7 @@ from config_daemon.daemon.judge import Judge
 from config_daemon.daemon.keeper import CacheKeeper
 from config_daemon.daemon.keyrings import Keyrings
 from config_daemon.daemon.mirror import Mirror
+from config_daemon.daemon.recovery import Recovery
 from config_daemon.daemon.report import Reporter
 from config_daemon.daemon.requests import Requests
 from config_daemon.daemon.sealer import Sealer
@@ -43,6 +44,7 @@ class Parts:
     identity: Identity
     keyrings: Keyrings
     keeper: CacheKeeper
+    recovery: Recovery
     requests: Requests
     reporter: Reporter
     findings: Findings
