@@ -30,7 +30,7 @@ from config_daemon.store import journal
 from config_daemon.store.adopt import adopt_store
 from config_daemon.store.files import Files
 from config_daemon.store.journal import Intent
-from config_daemon.store.rebuild import Order, Site, Source, rebuild
+from config_daemon.store.rebuild import Order, Site, Source, rebuild, told
 from config_daemon.store.seals import RowSealer
 from config_daemon.store.unsealed import Fixed
 
@@ -192,11 +192,3 @@ class Recovery:
         if intent is None or intent.id != request or intent.state != "done":
             return None
         return told(intent)
-
-
-def told(intent: Intent) -> dict[str, Any]:
-    """Return what people get to know of a rebuild or an adoption."""
-    answer = {"config_epoch": intent.epoch, "services": intent.services}
-    if intent.kind == "adopt-db":
-        return answer
-    return {**answer, "source": intent.source, "quarantine": intent.quarantine, "lost": dict(intent.lost)}

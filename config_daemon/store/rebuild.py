@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from config_daemon import failpoints
 from config_daemon.errors import CacheError, ConfigDaemonError, StoreUnavailable, UsageError
@@ -138,7 +138,7 @@ def _built(site: Site, order: Order, cached: Cache | None) -> Intent:
     head = cached.head if cached else None
     cached_number = head.sequence if head and head.generation == marks.generation else 0
     return Intent(
-        id=order.request or epoch, kind=_KIND[order.source], source=_told(order, cached), by=order.by,
+        id=order.request or epoch, kind=_KIND[order.source], source=_origin(order, cached), by=order.by,
         reason=order.reason, at=order.now, epoch=epoch,
         number=max(order.highest_seen, site.numbers.last, cached_number),
         quarantine=stamp_of(order.now, epoch), services=len(kept), lost=lost.as_dict(),
@@ -217,7 +217,7 @@ def _copied(site: Site, source: Path, path: Path, terms: Terms) -> Mapping[str, 
     return found.kept
 
 
-def _told(order: Order, cached: Cache | None) -> str:
+def _origin(order: Order, cached: Cache | None) -> str:
     """Return in words where the rows come from."""
     if order.source == "file":
         return str(order.file)
@@ -227,3 +227,11 @@ def _told(order: Order, cached: Cache | None) -> str:
         return "what could be read of the database; there is no cache that can be trusted"
     rest = "" if order.source == "lkg-alone" else ", and what could be read of the database"
     return f"the cache of {cached.head.generated_at}{rest}"
+
+
+def told(intent: Intent) -> dict[str, Any]:
+    """Return what people get to know of a rebuild or an adoption."""
+    answer = {"config_epoch": intent.epoch, "services": intent.services}
+    if intent.kind == "adopt-db":
+        return answer
+    return {**answer, "source": intent.source, "quarantine": intent.quarantine, "lost": dict(intent.lost)}

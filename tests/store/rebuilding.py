@@ -27,14 +27,16 @@ KEY_ID = "0" * 32
 SIGNER = SigningKey(bytes(32))
 
 
-def message(service: str, version: int, config: Mapping[str, Any], *, deleted: bool = False) -> Sealed:
+def message(
+    service: str, version: int, config: Mapping[str, Any], *, deleted: bool = False, epoch: str = EPOCH
+) -> Sealed:
     """Return a config as the daemon sealed it."""
     text = canonical(config)
     envelope = Envelope(
-        service=service, config_epoch=EPOCH, config_version=version, generation=1, sequence=version, key_id=KEY_ID,
+        service=service, config_epoch=epoch, config_version=version, generation=1, sequence=version, key_id=KEY_ID,
         issued_at=NOW, deleted=deleted,
     )  # fmt: skip
-    fingerprint = Fingerprint(hashlib.sha256(text).digest(), version, EPOCH, 1, KEY_ID, deleted)
+    fingerprint = Fingerprint(hashlib.sha256(text).digest(), version, epoch, 1, KEY_ID, deleted)
     return Sealed(seal(update_body(text, envelope), CONFIG_UPDATE, SIGNER), version, fingerprint, len(text))
 
 
