@@ -104,13 +104,17 @@ class Recovery:
             self._lost_since = None
             return
         self._lost_since = now if self._lost_since is None else self._lost_since
-        if now - self._lost_since < PATIENCE_SECONDS or now < self._not_before or self._did_lately():
+        if now - self._lost_since < PATIENCE_SECONDS or now < self._not_before:
+            return
+        if self._did_lately():
+            self._not_before = now + AGAIN_SECONDS
+            self.log.warning("rebuild_waits", why="this daemon rebuilt the database by itself minutes ago")
             return
         if self._announced():
-            self._not_before = now + AGAIN_SECONDS
             try:
                 self._rebuild("lkg", ITSELF, "the database was lost", "", None)
             except ConfigDaemonError as error:
+                self._not_before = now + AGAIN_SECONDS
                 self.log.warning("rebuild_failed", why=error.message)
 
     def _is_lost(self) -> bool:
