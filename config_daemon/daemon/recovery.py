@@ -7,7 +7,6 @@ and not twice in ten minutes.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,11 +29,13 @@ from config_daemon.store import journal
 from config_daemon.store.adopt import adopt_store
 from config_daemon.store.files import Files
 from config_daemon.store.journal import Intent
+from config_daemon.store.ports import Place
 from config_daemon.store.rebuild import Order, Site, Source, rebuild, told
 from config_daemon.store.seals import RowSealer
 from config_daemon.store.unsealed import Fixed
 
 ANNOUNCE_SECONDS = 0.5  # for whoever may hear it; nobody may be there
+ANSWERS_SECONDS = 3.0  # until a store that was damaged is looked at again, and found whole
 FORGOTTEN_SECONDS = 10.0  # a request may be taken away again
 PATIENCE_SECONDS = 1.0
 AGAIN_SECONDS = 600.0
@@ -69,7 +70,8 @@ class Recovery:
     _announced_at: float | None = None
     _lost_since: float | None = None
     _not_before: float = field(default=float("-inf"))
-    _over: bool = False
+    _over_at: float | None = None
+    _place: Place | None = None
 
     def carry(self, request: Request) -> dict[str, Any] | None:
         """Do what was asked; None while the world has not heard yet that it begins.
@@ -94,13 +96,14 @@ class Recovery:
     def step(self, now: float) -> None:
         """Note that the store was looked at again; rebuild it where it is lost and that is allowed."""
         self._now = now
-        if self._over:
-            self._over = self.reporter.rebuilding = False
+        self._place = self.sight.place or self._place
+        if self._over_at is not None and (now >= self._over_at or self.sight.readable):
+            self._over_at, self.reporter.rebuilding = None, False
         if self._announced_at is not None and now - self._announced_at > FORGOTTEN_SECONDS:
-            self._end()
+            self._end(now)
         if not (self.by_itself and self._is_lost()):
             if self._lost_since is not None and self._announced_at is not None:
-                self._end()
+                self._end(now)
             self._lost_since = None
             return
         self._lost_since = now if self._lost_since is None else self._lost_since
@@ -119,9 +122,7 @@ class Recovery:
 
     def _is_lost(self) -> bool:
         """Tell whether the database is damaged or gone, the cache is good, and nobody has to be asked first."""
-        open_now = {condition.name for condition in self.findings}
-        gone = "db-missing" in open_now and not os.path.lexists(self.files.database)
-        lost = gone or "db-corrupted" in open_now
+        lost = any(condition.name in ("db-corrupted", "db-missing") for condition in self.findings)
         return lost and self.keeper.valid and not self.findings.holding
 
     def _did_lately(self) -> bool:
@@ -141,15 +142,15 @@ class Recovery:
             return False
         return self.reporter.tells_of_rebuilding or self._now - self._announced_at >= ANNOUNCE_SECONDS
 
-    def _end(self) -> None:
-        self._announced_at, self._over = None, True
+    def _end(self, at: float) -> None:
+        """Have health say so no more: at a time, or as soon as the store has answered."""
+        self._announced_at, self._over_at = None, at
 
     def _rebuild(
         self, source: Source, by: str, reason: str | None, request: str, file: Path | None
     ) -> Intent:
         self.keeper.abandon()
         self.close_reader()
-        place = self.sight.place
         site = Site(
             self.files, self.row_sealer, self.hmac_keys(), self.sealer.numbers, self.catalog,
             self.catalog.model_hash, self.fixed(),
@@ -157,12 +158,12 @@ class Recovery:
         order = Order(
             source, by, reason, self.sealer.now(), request, file, highest_seen=self.mirror.highest_seen,
             known={name: entry.version for name, entry in self.plan.services.items()},
-            places=() if place is None else (place,),
+            places=() if self._place is None else (self._place,),
         )  # fmt: skip
-        try:
-            return self._go_on(rebuild(site, order))
-        finally:
-            self._end()
+        self._end(self._now)
+        intent = self._go_on(rebuild(site, order))
+        self._end(self._now + ANSWERS_SECONDS)
+        return intent
 
     def _adopt(self, request: Request) -> Intent:
         self.keeper.abandon()
@@ -180,6 +181,7 @@ class Recovery:
         heads = self.sealer.numbers.marks.audit
         assert heads is not None
         self.sight.accept()
+        self._place = None
         self.mirror.adopted()
         self.keeper.touch()
         self.auditor.adopted(heads)

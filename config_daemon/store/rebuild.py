@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from config_daemon import failpoints
-from config_daemon.errors import CacheError, ConfigDaemonError, StoreUnavailable, UsageError
+from config_daemon.errors import CacheError, ConfigDaemonError, StoreError, StoreUnavailable, UsageError
 from config_daemon.store import building, locks
 from config_daemon.store.adopt import refuse_full_disk
 from config_daemon.store.building import Terms
@@ -205,13 +205,9 @@ def _copied(site: Site, source: Path, path: Path, terms: Terms) -> Mapping[str, 
     try:
         building.copy(source, path)
         found = building.refuse_unsound(path, site.sealer)
-    except StoreUnavailable as error:
+    except StoreError as error:
         raise StoreUnavailable(
-            f"{source}: {error.message}", suggestion="Name a copy of the database."
-        ) from error
-    except ConfigDaemonError as error:
-        raise type(error)(
-            f"{source} was not taken: {error.message}", suggestion="Take another copy."
+            f"{source} was not taken: {error.message}", suggestion="Mend that, or name another copy."
         ) from error
     building.adopt_copy(path, found, terms)
     return found.kept
