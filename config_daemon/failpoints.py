@@ -22,6 +22,8 @@ NAMES = frozenset(
         "after_read", "after_reserve", "after_seal", "after_send", "after_confirm", "after_status",
         "before_lkg_rename", "after_lkg",
         "worker_after_persist", "worker_after_apply",
+        "rebuild_built", "rebuild_intended", "rebuild_database_moved", "rebuild_moved", "rebuild_placed",
+        "rebuild_epoch_told", "rebuild_cache_aside", "rebuild_marked", "adopt_committed",
         "after_keys_env", "before_keyring", "after_keyring", "before_enter", "after_enter", "after_rekey",
     }
 )  # fmt: skip

@@ -67,6 +67,12 @@ def _url(text: str) -> BrokerAddress:
         raise ValueError(f"{error.message}; {error.suggestion}") from error
 
 
+def _switch(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise ValueError("1 or 0")
+    return text == "1"
+
+
 def _between(low: float, high: float, kind: Callable[[str], Any] = int) -> Callable[[str], Any]:
     def read(text: str) -> Any:
         number = kind(text)
@@ -139,6 +145,9 @@ class Settings:
     )
     keepalive_seconds: int = knob(
         "CONFIG_DAEMON_KEEPALIVE_SECONDS", _between(2, 120), 15, "MQTT keepalive", "seconds"
+    )
+    auto_rebuild: bool = knob(
+        "ALLOW_AUTO_REBUILD", _switch, False, "rebuild a lost database without a person's word"
     )
     mqtt_ca_file: Path | None = knob(
         "CONFIG_DAEMON_MQTT_CA_FILE", _path, None, "CA that signed the broker's certificate"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from config_daemon.cli.adopt_db import adopt_db
+from config_daemon.cli.adopt_db import adopt_db, adopt_lkg
 from config_daemon.cli.arguments import (
     Service,
     dry_run_option,
@@ -25,13 +25,20 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("service", required=False, type=Service())
 @click.option("--db", "database", is_flag=True, help="Adopt the whole database: ends a hold of the daemon.")
+@click.option("--lkg", "cache", is_flag=True, help="Make the database what was published last.")
 @reason_option
 @dry_run_option
 @yes_option
 @standard
 @click.pass_obj
 def command(
-    session: Session, service: str | None, database: bool, reason: str | None, dry_run: bool, yes: bool
+    session: Session,
+    service: str | None,
+    database: bool,
+    cache: bool,
+    reason: str | None,
+    dry_run: bool,
+    yes: bool,
 ) -> None:
     """Show how a row that was altered outside config-daemon differs from its history, and seal it.
 
@@ -43,19 +50,20 @@ def command(
     config-daemon adopt stt-worker --reason "emergency edit on the night shift"
 
     With --db the whole database is taken for the true one, after a restore or on a new host: it gets a
-    new epoch, and a daemon that holds (`not-the-newest`, `foreign-state`) goes on.
+    new epoch, and a daemon that holds (`not-the-newest`, `foreign-state`) goes on. With --lkg it is the
+    other way round: the database is another one, and what was published last is the truth.
 
     
     config-daemon adopt --db --reason "restored from last night"
     """
     from config_daemon.store.ports import BadRow
 
-    if (service is None) != database or (database and dry_run):
+    if (service is not None) + database + cache != 1 or (service is None and dry_run):
         raise UsageError(
-            "adopt takes either a SERVICE or --db", suggestion="See `config-daemon adopt --help`."
+            "adopt takes either a SERVICE or --db or --lkg", suggestion="See `config-daemon adopt --help`."
         )
     if service is None:
-        adopt_db(session, reason, yes)
+        (adopt_lkg if cache else adopt_db)(session, reason, yes)
         return
 
     row = session.reports.row(service)

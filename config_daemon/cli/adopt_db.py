@@ -1,14 +1,13 @@
-"""`adopt --db`: take the database that is there for the true one."""
+"""`adopt --db`, `adopt --lkg`: say which state is the true one from now on."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from config_daemon.cli.ask import ask
+from config_daemon.cli.recovering import daemon_lock, now_text, replace_store
 from config_daemon.cli.session import Session
 from config_daemon.cli.words import counted
-from config_daemon.errors import StoreUnavailable
 
 QUESTION = "Take this database for the true one, and replace whatever workers have with it?"
 
@@ -31,30 +30,28 @@ def adopt_db(session: Session, reason: str | None, yes: bool) -> None:
     session.show(facts, lambda: f"adopted {path}: epoch {result['config_epoch']}, {count}")
 
 
+def adopt_lkg(session: Session, reason: str | None, yes: bool) -> None:
+    """Make the database what the cache says, whatever lies in its place.
+
+    Raises: StoreError; CacheError; Refused; Declined.
+    """
+    session.say(
+        "What was published last will be the truth from now on; the database that is there now goes into"
+        " quarantine/, and nothing is taken from it."
+    )
+    session.confirm("Take the last-known-good cache for the truth?", yes)
+    replace_store(session, "adopt", "lkg", "lkg-alone", reason)
+
+
 def _adopt_here(session: Session, reason: str | None) -> dict[str, Any]:
     """Do what the daemon would do, holding its lock."""
-    from config_daemon.store import locks, marks
     from config_daemon.store.adopt import adopt_store
-    from config_daemon.wire.messages import timestamp
+    from config_daemon.store.rebuild import told
 
-    files = session.ground.files
-    lock = locks.take(files.daemon_lock)
-    if lock is None:
-        raise StoreUnavailable("a daemon started just now", suggestion="Run the command again.")
-    try:
-        hmac_keys = session.ground.keys.hmac_keys()
-        known = marks.load(files.marks, hmac_keys) or marks.Marks(
-            generation=session.ground.keyring().generation, reserved=0, epoch="", feed=None
-        )
-        adopted = adopt_store(
-            files,
-            session.sealer,
-            marks.Numbers(files.marks, hmac_keys[0], known, known.reserved),
-            highest_seen=0,
-            now=timestamp(time.time_ns() // 1_000_000),
-            by=session.actor,
-            reason=reason,
-        )
-    finally:
-        locks.release(lock)
-    return {"config_epoch": adopted.epoch, "services": adopted.services}
+    with daemon_lock(session) as numbers:
+        return told(
+            adopt_store(
+                session.ground.files, session.sealer, numbers,
+                highest_seen=0, now=now_text(), by=session.actor, reason=reason,
+            )
+        )  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 from config_daemon.cli.session import Session
 from config_daemon.errors import ConfigDaemonError, StoreUnavailable
 
-ANSWER_SECONDS = 30.0
+ANSWER_SECONDS = 30.0  # for what takes a moment
 _LOOK_SECONDS = 0.02
 
 
@@ -21,7 +21,13 @@ class Refused(ConfigDaemonError):
     code = "REFUSED"
 
 
-def ask(session: Session, kind: str, reason: str | None, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def ask(
+    session: Session,
+    kind: str,
+    reason: str | None,
+    arguments: Mapping[str, Any],
+    seconds: float = ANSWER_SECONDS,
+) -> dict[str, Any]:
     """Leave a request and wait for its answer.
 
     Raises: Refused with the daemon's reason; StoreUnavailable when it does not answer.
@@ -32,7 +38,7 @@ def ask(session: Session, kind: str, reason: str | None, arguments: Mapping[str,
     beside = folder / f".{request_id}"
     beside.write_text(json.dumps(content))
     beside.rename(folder / f"{request_id}.json")
-    until = time.monotonic() + ANSWER_SECONDS
+    until = time.monotonic() + seconds
     while (answer := session.view.answer(request_id)) is None:
         if time.monotonic() > until or not session.daemon_alive:
             raise StoreUnavailable(
@@ -42,5 +48,7 @@ def ask(session: Session, kind: str, reason: str | None, arguments: Mapping[str,
         time.sleep(_LOOK_SECONDS)
     state, result = answer
     if state != "done":
-        raise Refused(str(result.get("message", state)), suggestion=result.get("suggestion"))
+        refused = Refused(str(result.get("message", state)), suggestion=result.get("suggestion"))
+        refused.exit_code = int(result.get("exit_code", Refused.exit_code))
+        raise refused
     return result

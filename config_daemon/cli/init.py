@@ -144,12 +144,15 @@ def _missing_keys(session: Session) -> list[str]:
 
 
 def _refuse_new_store(files: Files) -> None:
-    left = [path for path in (files.cache, files.marks) if path.exists()]
+    left = [path for path in (files.cache, files.marks, files.rebuild_info) if path.exists()]
     if left:
+        data = f"--data {files.folder}"
+        cache = f"`config-daemon restore --from lkg {data}`, " if files.cache.exists() else ""
         raise SettingsError(
             f"{files.database} is gone, and {left[0].name} shows that there was one;"
             " an empty one would withdraw everything",
-            suggestion=f"Put the database back from its backup: cp /path/to/backup/config.db {files.database}",
+            suggestion=f"Put it back: {cache}`config-daemon restore --from /path/to/backup/config.db {data}`,"
+            f" or `config-daemon rebuild {data}` to take what is left of it.",
         )
 
 

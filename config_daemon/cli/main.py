@@ -45,6 +45,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("export", "Write the set values of services."),
     "import": ("import_", "Read back what export wrote."),
     "adopt": ("adopt", "Look at a row that was edited by hand, and seal it."),
+    "restore": ("restore", "Put the store back from the cache or from a copy."),
+    "rebuild": ("rebuild", "Make a lost database anew from whatever there is."),
     "audit": ("audit", "Check that history and access log are as they were written."),
     "lkg": ("lkg", "Look at the last-known-good cache."),
     "watch": ("watch", "Show verified messages as they arrive."),

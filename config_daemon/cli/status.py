@@ -32,7 +32,7 @@ def command(session: Session, nagios: bool) -> int:
     from config_daemon.cli.keys_backup import warn_unless_backed_up
     from config_daemon.cli.keys_list import open_rotation, told_rotation
 
-    rotation = open_rotation(session)
+    rotation, rebuilt = open_rotation(session), last_rebuild(session)
     services = [row._asdict() for row in session.view.services()] if alive else []
     for row in services:
         del row["effective_json"], row["sources_json"], row["error_json"]
@@ -41,12 +41,35 @@ def command(session: Session, nagios: bool) -> int:
         "last_seen": facts.get("written_at"), "database_status": facts.get("database_status"),
         "operational_mode": facts.get("mode"), "broker": facts.get("broker"), "health": facts.get("health"),
         "conditions": conditions, "services": services,
-        "rotation": rotation,
+        "rotation": rotation, "last_rebuild": rebuilt,
     }  # fmt: skip
     page = [] if rotation is None else [told_rotation(rotation)]
+    page += [] if rebuilt is None else [_told_rebuild(rebuilt)]
     session.show(data, lambda: "\n".join([_page(word, alive, facts, conditions, services, session), *page]))
     warn_unless_backed_up(session)
     return code
+
+
+def last_rebuild(session: Session) -> dict[str, Any] | None:
+    """Return what the journal says of the last rebuild; None without one that this user may read."""
+    from dataclasses import asdict
+
+    from config_daemon.errors import CacheError
+    from config_daemon.store.journal import load
+
+    try:
+        intent = load(session.files.rebuild_info)
+    except CacheError:
+        return None
+    return None if intent is None else asdict(intent)
+
+
+def _told_rebuild(info: dict[str, Any]) -> str:
+    line = f"last {info['kind']} {info['at']} by {info['by']}: {info['state']}"
+    if not info["quarantine"]:
+        return line
+    lost = len(info["lost"].get("services", ()))
+    return f"{line}, {lost} services lost changes; the database before is in quarantine/{info['quarantine']}"
 
 
 def _code(alive: bool, facts: dict[str, Any], conditions: list[dict[str, Any]]) -> int:

@@ -18,6 +18,7 @@ from config_daemon.store.cache import Draft, Head
 
 SLICE = 200
 AGAIN_SECONDS = 10.0  # after a failure
+WAIT_SECONDS = 5.0  # for a write that has begun, before the store is replaced
 SHARE = 20  # one part writing, nineteen parts not
 
 
@@ -47,6 +48,13 @@ class CacheKeeper:
     def touch(self) -> None:
         """Note that something confirmed has changed."""
         self._stale = True
+
+    def abandon(self) -> None:
+        """Have nothing of an earlier life put in place any more, and a cache of the next one written."""
+        self.wait(WAIT_SECONDS)
+        if self._draft is not None:
+            self._draft.discard()
+        self._draft, self._stale = None, True
 
     def step(self, head: Callable[[], Head | None], now: float) -> None:
         """Begin, write one slice, or hand over to the thread; call it while nothing is to be sent."""

@@ -183,11 +183,13 @@ def _build(
     beacons = Beacons(sealer, broker, plan, topics, identity, auditor)
     keyrings = Keyrings(identity, broker, past.rings, topics, findings, sealer.now)
     recovery = Recovery(
-        files, ground.keys.row_sealer(), sealer, sight, mirror, keeper, auditor,
-        reread_all=lambda: sight.reread(plan.services),
+        files=files, row_sealer=ground.keys.row_sealer(), catalog=catalog, sealer=sealer, sight=sight, mirror=mirror,
+        keeper=keeper, auditor=auditor, reporter=reporter, findings=findings, plan=plan, log=log,
+        hmac_keys=lambda: (identity.hmac[1], *ground.keys.hmac_keys()), fixed=lambda: surroundings.overrides,
+        close_reader=reader.close, by_itself=settings.auto_rebuild,
     )  # fmt: skip
     carry = {
-        "adopt": recovery.adopt,
+        **dict.fromkeys(("adopt", "rebuild", "restore"), recovery.carry),
         "activate-key": lambda request: {"key_id": identity.activate(request.arguments.get("key_id"))},
     }
     requests = Requests(files.requests, board, carry, sealer.now, time.time)
@@ -199,7 +201,7 @@ def _build(
     parts = Parts(
         inbox=inbox, broker=broker, surroundings=surroundings, judge=judge, sight=sight, models=models, plan=plan,
         mirror=mirror, sealer=sealer, beacons=beacons, identity=identity, keyrings=keyrings, keeper=keeper,
-        requests=requests, reporter=reporter, findings=findings, topics=topics, log=log,
+        recovery=recovery, requests=requests, reporter=reporter, findings=findings, topics=topics, log=log,
         poll_seconds=settings.poll_seconds, alive=alive,
     )  # fmt: skip
     return Daemon(parts), findings, identity

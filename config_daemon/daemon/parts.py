@@ -19,6 +19,7 @@ from config_daemon.daemon.keeper import CacheKeeper
 from config_daemon.daemon.keyrings import Keyrings
 from config_daemon.daemon.mirror import Mirror
 from config_daemon.daemon.models import Models
+from config_daemon.daemon.recovery import Recovery
 from config_daemon.daemon.report import Reporter
 from config_daemon.daemon.requests import Requests
 from config_daemon.daemon.sealer import Sealer
@@ -45,6 +46,7 @@ class Parts:
     identity: Identity
     keyrings: Keyrings
     keeper: CacheKeeper
+    recovery: Recovery
     requests: Requests
     reporter: Reporter
     findings: Findings

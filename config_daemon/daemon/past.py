@@ -1,8 +1,8 @@
 """What an earlier life left: marks, the last-known-good cache, the keyring; and where this life goes on from.
 
-Laws: a cache that cannot be trusted goes into quarantine, marks that cannot stop the start; numbers begin
-above everything that may have been used; what an old HMAC key sealed is sealed anew;
-an older database is migrated before anybody reads it.
+Laws: an older database is migrated and a rebuild that is half done is finished before anything is read; a
+cache that cannot be trusted goes into quarantine, marks that cannot stop the start; numbers begin above
+everything that may have been used; what an old HMAC key sealed is sealed anew.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from config_daemon.errors import CacheError, SettingsError, StoreError
 from config_daemon.logs import Logger
 from config_daemon.store import cache, keyrecord, marks
 from config_daemon.store.files import Files
+from config_daemon.store.finishing import finish, is_under_way, numbers_of
 from config_daemon.store.ground import Ground, env_of
 from config_daemon.store.keyfiles import KeyFiles
 from config_daemon.store.keyrings import KeyringFiles
@@ -85,6 +86,8 @@ def load_past(
     """
     files, hmac_keys = ground.files, ground.keys.hmac_keys()
     keys = Keys.of(ground.keys)
+    if is_under_way(files):
+        finish(files, numbers_of(files, hmac_keys, ground.keyring().generation))
     known = marks.load(files.marks, hmac_keys)
     _refuse_empty_folder(files, known)
     cached, event = _load_cache(files, hmac_keys, known, findings, timestamp(unix_ms()))

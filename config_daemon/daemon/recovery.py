@@ -1,65 +1,200 @@
-"""What an operator may ask of a daemon that holds: to take its database for the true one.
+"""Another database, or another life for this one: what an operator asks of the daemon, and when it acts by itself.
 
-Laws: a new epoch and numbers above everything seen, so that nothing older can be mistaken for newer;
-what an older life left in the cache is set aside, never mixed in.
+Laws: the world hears `rebuilding` before the work begins, which holds the loop up; a new epoch and numbers
+above everything seen; by itself the daemon rebuilds only a database that is lost, only where it was allowed,
+and not twice in ten minutes.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from config_daemon.catalog.catalog import Catalog
+from config_daemon.core.health import Findings
+from config_daemon.core.plan import Plan
 from config_daemon.daemon.auditor import Auditor
 from config_daemon.daemon.keeper import CacheKeeper
 from config_daemon.daemon.mirror import Mirror
+from config_daemon.daemon.report import Reporter
 from config_daemon.daemon.requests import Request
 from config_daemon.daemon.sealer import Sealer
 from config_daemon.daemon.sight import Sight
-from config_daemon.errors import UsageError
+from config_daemon.errors import CacheError, ConfigDaemonError, UsageError
+from config_daemon.logs import Logger
+from config_daemon.store import journal
 from config_daemon.store.adopt import adopt_store
 from config_daemon.store.files import Files
+from config_daemon.store.journal import Intent
+from config_daemon.store.ports import Place
+from config_daemon.store.rebuild import Order, Site, Source, rebuild, told
 from config_daemon.store.seals import RowSealer
+from config_daemon.store.unsealed import Fixed
+
+ANNOUNCE_SECONDS = 0.5  # for whoever may hear it; nobody may be there
+ANSWERS_SECONDS = 3.0  # until a store that was damaged is looked at again, and found whole
+FORGOTTEN_SECONDS = 10.0  # a request may be taken away again
+PATIENCE_SECONDS = 1.0
+AGAIN_SECONDS = 600.0
+ITSELF = "config-daemon"
+_SOURCES: dict[tuple[str, Any], Source] = {
+    ("rebuild", None): "rest", ("rebuild", "defaults"): "nothing", ("restore", "lkg"): "lkg",
+    ("restore", "file"): "file", ("adopt", "lkg"): "lkg-alone",
+}  # fmt: skip
 
 
+@dataclass(slots=True, kw_only=True)
 class Recovery:
-    """Carries out `adopt` requests."""
+    """Carries out `adopt`, `restore` and `rebuild`; `by_itself` allows the daemon to rebuild without being asked."""
 
-    def __init__(
-        self,
-        files: Files,
-        row_sealer: RowSealer,
-        sealer: Sealer,
-        sight: Sight,
-        mirror: Mirror,
-        keeper: CacheKeeper,
-        auditor: Auditor,
-        reread_all: Callable[[], None],
-    ) -> None:
-        self._files, self._row_sealer, self._sealer = files, row_sealer, sealer
-        self._sight, self._mirror, self._keeper, self._auditor = sight, mirror, keeper, auditor
-        self._reread_all = reread_all
+    files: Files
+    row_sealer: RowSealer
+    catalog: Catalog
+    sealer: Sealer
+    sight: Sight
+    mirror: Mirror
+    keeper: CacheKeeper
+    auditor: Auditor
+    reporter: Reporter
+    findings: Findings
+    plan: Plan
+    log: Logger
+    hmac_keys: Callable[[], tuple[bytes, ...]]
+    fixed: Callable[[], Fixed]
+    close_reader: Callable[[], None]
+    by_itself: bool
+    _now: float = 0.0
+    _announced_at: float | None = None
+    _lost_since: float | None = None
+    _not_before: float = field(default=float("-inf"))
+    _over_at: float | None = None
+    _place: Place | None = None
 
-    def adopt(self, request: Request) -> dict[str, Any]:
-        """Take the database for the true one.
+    def carry(self, request: Request) -> dict[str, Any] | None:
+        """Do what was asked; None while the world has not heard yet that it begins.
 
-        Raises: UsageError for another thing to adopt; StoreError.
+        Raises: UsageError for what nobody knows; StoreError; CacheError.
         """
-        if request.arguments.get("what") != "db":
-            raise UsageError(
-                "this daemon adopts the database only", suggestion="Ask with `config-daemon adopt --db`."
-            )
-        adopted = adopt_store(
-            self._files,
-            self._row_sealer,
-            self._sealer.numbers,
-            highest_seen=self._mirror.highest_seen,
-            now=self._sealer.now(),
-            by=request.by,
-            reason=request.reason,
-        )
-        self._sight.accept()
-        self._mirror.adopted()
-        self._keeper.touch()
-        self._auditor.adopted(adopted.heads)
-        self._reread_all()
-        return {"config_epoch": adopted.epoch, "services": adopted.services}
+        done = self._done_before(request.id)
+        if done is not None:
+            return done
+        what = request.arguments.get("what")
+        if (request.kind, what) == ("adopt", "db"):
+            return told(self._go_on(self._adopt(request)))
+        source = _SOURCES.get((request.kind, what))
+        file = request.arguments.get("file")
+        if source is None or (source == "file" and not isinstance(file, str)):
+            raise UsageError(f"this daemon does not know {request.kind} of {what!r}")
+        if not self._announced():
+            return None
+        path = Path(file) if source == "file" and isinstance(file, str) else None
+        return told(self._rebuild(source, request.by, request.reason, request.id, path))
+
+    def step(self, now: float) -> None:
+        """Note that the store was looked at again; rebuild it where it is lost and that is allowed."""
+        self._now = now
+        self._place = self.sight.place or self._place
+        if self._over_at is not None and (now >= self._over_at or self.sight.readable):
+            self._over_at, self.reporter.rebuilding = None, False
+        if self._announced_at is not None and now - self._announced_at > FORGOTTEN_SECONDS:
+            self._end(now)
+        if not (self.by_itself and self._is_lost()):
+            if self._lost_since is not None and self._announced_at is not None:
+                self._end(now)
+            self._lost_since = None
+            return
+        self._lost_since = now if self._lost_since is None else self._lost_since
+        if now - self._lost_since < PATIENCE_SECONDS or now < self._not_before:
+            return
+        if self._did_lately():
+            self._not_before = now + AGAIN_SECONDS
+            self.log.warning("rebuild_waits", why="this daemon rebuilt the database by itself minutes ago")
+            return
+        if self._announced():
+            try:
+                self._rebuild("lkg", ITSELF, "the database was lost", "", None)
+            except ConfigDaemonError as error:
+                self._not_before = now + AGAIN_SECONDS
+                self.log.warning("rebuild_failed", why=error.message)
+
+    def _is_lost(self) -> bool:
+        """Tell whether the database is damaged or gone, the cache is good, and nobody has to be asked first."""
+        lost = any(condition.name in ("db-corrupted", "db-missing") for condition in self.findings)
+        return lost and self.keeper.valid and not self.findings.holding
+
+    def _did_lately(self) -> bool:
+        """Tell whether a daemon rebuilt by itself minutes ago, in an earlier life too; then a person has to look."""
+        path = self.files.rebuild_info
+        try:
+            intent = journal.load(path)
+            recent = abs(time.time() - path.stat().st_mtime) < AGAIN_SECONDS
+        except (CacheError, OSError):
+            return False
+        return intent is not None and intent.by == ITSELF and intent.state == "done" and recent
+
+    def _announced(self) -> bool:
+        """Have health say that a rebuild begins; True once it did."""
+        if self._announced_at is None:
+            self._announced_at, self.reporter.rebuilding = self._now, True
+            return False
+        return self.reporter.tells_of_rebuilding or self._now - self._announced_at >= ANNOUNCE_SECONDS
+
+    def _end(self, at: float) -> None:
+        """Have health say so no more: at a time, or as soon as the store has answered."""
+        self._announced_at, self._over_at = None, at
+
+    def _rebuild(
+        self, source: Source, by: str, reason: str | None, request: str, file: Path | None
+    ) -> Intent:
+        self.keeper.abandon()
+        self.close_reader()
+        site = Site(
+            self.files, self.row_sealer, self.hmac_keys(), self.sealer.numbers, self.catalog,
+            self.catalog.model_hash, self.fixed(),
+        )  # fmt: skip
+        order = Order(
+            source, by, reason, self.sealer.now(), request, file, highest_seen=self.mirror.highest_seen,
+            known={name: entry.version for name, entry in self.plan.services.items()},
+            places=() if self._place is None else (self._place,),
+        )  # fmt: skip
+        self._end(self._now)
+        intent = self._go_on(rebuild(site, order))
+        self._end(self._now + ANSWERS_SECONDS)
+        return intent
+
+    def _adopt(self, request: Request) -> Intent:
+        self.keeper.abandon()
+        return adopt_store(
+            self.files, self.row_sealer, self.sealer.numbers, highest_seen=self.mirror.highest_seen,
+            now=self.sealer.now(), by=request.by, reason=request.reason, request=request.id,
+        )  # fmt: skip
+
+    def _go_on(self, intent: Intent) -> Intent:
+        """Have every part begin anew on the database that is there now."""
+        self.log.warning(
+            "store_replaced", kind=intent.kind, by=intent.by, services=intent.services,
+            lost=len(intent.lost.get("services", ())),
+        )  # fmt: skip
+        heads = self.sealer.numbers.marks.audit
+        assert heads is not None
+        self.sight.accept()
+        self._place = None
+        self.mirror.adopted()
+        self.keeper.touch()
+        self.auditor.adopted(heads)
+        self.reporter.last_rebuild = intent.at
+        self.sight.reread(self.plan.services)
+        return intent
+
+    def _done_before(self, request: str) -> dict[str, Any] | None:
+        """Return the answer to a request that was carried out by a process that died before it answered."""
+        try:
+            intent = journal.load(self.files.rebuild_info)
+        except CacheError:
+            return None
+        if intent is None or intent.id != request or intent.state != "done":
+            return None
+        return told(intent)

@@ -56,7 +56,8 @@ class Reporter:
         self._plan, self._sight, self._keeper = plan, sight, keeper
         self._event, self._mode = event, ""
         self._tell_all = tell_all
-        self._created_at = ground.created_at
+        self._created_at, self.last_rebuild = ground.created_at, ground.last_rebuild
+        self.rebuilding = False
         self._seconds = ground.settings.health_seconds
         self.topic = Topics(ground.settings.topic_prefix).health(ground.settings.name)
         self._session, self._will_signs = str(uuid.uuid4()), sealer.signs
@@ -74,7 +75,7 @@ class Reporter:
         """Return how the daemon is now."""
         status = self._sight.status
         self._tell_of_the_source(status)
-        mode = mode_of(status, self._findings.holding, rebuilding=False)
+        mode = mode_of(status, self._findings.holding, self.rebuilding)
         if mode != self._mode:
             if self._mode:
                 self._log.warning("mode_changed", before=self._mode, after=mode, status=status)
@@ -118,6 +119,11 @@ class Reporter:
     def renew(self) -> None:
         """Note that another key signs, or another keyring is in force."""
         self._tell_all()
+
+    @property
+    def tells_of_rebuilding(self) -> bool:
+        """Tell whether the last health said that the store is being rebuilt."""
+        return bool(self._said) and self._said[0].mode == "rebuilding"
 
     @property
     def has_old_will(self) -> bool:
@@ -270,7 +276,7 @@ class Reporter:
             "config_epoch": health.config_epoch,
             "schema_version": health.schema_version,
             "created_at": self._created_at,
-            "last_rebuild": None,
+            "last_rebuild": self.last_rebuild,
             "env_services": sorted(self._env_services()),
             "health": health.model_dump(mode="json"),
         }

@@ -1,7 +1,8 @@
 """Commands left as files, for a daemon that listens nowhere.
 
-Laws: one request a tick, the oldest first; the answer is in status.db before the file is gone; an old
-request is answered `expired` and not carried out; a file that is no request is answered too, and removed.
+Laws: one request a tick, the oldest first, which may take several; the answer is in status.db before the file
+is gone; an old request is answered `expired` and not carried out; a file that is no request is answered too,
+and removed.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Request:
     arguments: Mapping[str, Any]
 
 
-Carry = Callable[[Request], dict[str, Any]]
+Carry = Callable[[Request], dict[str, Any] | None]
+"""Carries a request out and returns the answer; None: not yet, ask again in the next tick."""
 
 
 class Requests:
@@ -62,6 +64,9 @@ class Requests:
             return False
         request_id = oldest.name.removesuffix(".json")
         kind, state, result = self._answer(oldest, request_id)
+        if result is None:
+            self._look_at = 0.0
+            return False
         self._board.answer(request_id, kind, state, self._now_text(), result)
         self._board.flush()
         oldest.unlink(missing_ok=True)
@@ -81,7 +86,7 @@ class Requests:
                     waiting.append((entry.stat(follow_symlinks=False).st_mtime, entry.path))
         return Path(min(waiting)[1]) if waiting else None
 
-    def _answer(self, path: Path, request_id: str) -> tuple[str, str, dict[str, Any]]:
+    def _answer(self, path: Path, request_id: str) -> tuple[str, str, dict[str, Any] | None]:
         try:
             members = values.parse(read_capped(path, MAX_BYTES))
             request = Request(
@@ -98,6 +103,14 @@ class Requests:
                 return request.kind, "refused", {"message": f"this daemon knows no request {request.kind!r}"}
             return request.kind, "done", carry(request)
         except ConfigDaemonError as error:
-            return "", "failed", {"message": error.message, "suggestion": error.suggestion}
+            return (
+                "",
+                "failed",
+                {
+                    "message": error.message,
+                    "suggestion": error.suggestion,
+                    "exit_code": error.exit_code,
+                },
+            )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             return "", "refused", {"message": f"not a request: {error}"}

@@ -1,39 +1,33 @@
 """Declare a database the true one: a new epoch over all that is well sealed in it.
 
 Laws: rows whose seal does not fit stay as they are, and stay unpublished; nobody writes meanwhile;
-the change is one transaction with a line in the access log.
+the change is one transaction with a line in the access log, between a journal's intent and its end.
 """
 
 from __future__ import annotations
 
-import contextlib
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import apsw
 
+from config_daemon import failpoints
 from config_daemon.errors import StoreUnavailable
 from config_daemon.store import locks
 from config_daemon.store.audit import Heads, start_new_chains
-from config_daemon.store.cache import set_aside
 from config_daemon.store.files import Files
+from config_daemon.store.finishing import LOCK_SECONDS, complete, finish, intend
+from config_daemon.store.journal import Intent
 from config_daemon.store.marks import Numbers
 from config_daemon.store.ports import BadRow
 from config_daemon.store.seals import RowSealer
-from config_daemon.store.sqlite import SqliteReader, connect, live_rows, rows, tombstones, translated
+from config_daemon.store.sqlite import connect, live_rows, rows, tombstones, translated
 from config_daemon.store.writer import check_words
 
 _BUSY_MS = 1000
-
-
-class Adopted(NamedTuple):
-    """What an adoption made: the new epoch, how many rows are in it, the heads of the new audit chains."""
-
-    epoch: str
-    services: int
-    heads: Heads
 
 
 def adopt_store(
@@ -45,31 +39,30 @@ def adopt_store(
     now: str,
     by: str,
     reason: str | None,
-) -> Adopted:
+    request: str = "",
+) -> Intent:
     """Take the database for the true one: a new epoch, numbers above everything seen, the old cache aside.
 
-    The caller holds `daemon.lock`. Raises: StoreError; UsageError; OSError.
+    The caller holds `daemon.lock`; `request` is the id of what asked for it. Raises: StoreError; UsageError.
     """
     check_words(by, reason)
-    _refuse_full_disk(numbers)
+    refuse_full_disk(numbers)
+    finish(files, numbers)
     epoch = str(uuid.uuid4())
-    count, heads = adopt_database(
-        files.database, files.store_lock, sealer,
-        epoch=epoch, now=now, by=by, reason=reason, known=numbers.marks.audit,
+    intent = Intent(
+        id=request or epoch, kind="adopt-db", source=str(files.database), by=by, reason=reason, at=now,
+        epoch=epoch, number=max(highest_seen, numbers.last), quarantine="", services=0,
     )  # fmt: skip
-    with contextlib.suppress(FileNotFoundError):
-        set_aside(files.cache, files.quarantine, f"adopt-{epoch[:8]}")
-    numbers.raise_to(highest_seen)
-    reader = SqliteReader(files.database, sealer)
-    try:
-        place = reader.changes(None).place
-    finally:
-        reader.close()
-    numbers.release(epoch=epoch, feed=place, audit=heads)
-    return Adopted(epoch, count, heads)
+    with locks.exclusive(files.store_lock, LOCK_SECONDS):
+        intend(files, intent)
+        services = adopt_database(
+            files.database, sealer, epoch=epoch, now=now, by=by, reason=reason, known=numbers.marks.audit
+        )
+        failpoints.reached("adopt_committed")
+        return complete(files, numbers, replace(intent, services=services))
 
 
-def _refuse_full_disk(numbers: Numbers) -> None:
+def refuse_full_disk(numbers: Numbers) -> None:
     """Find out before anything changes whether marks.json can be written: what it says must fit the database.
 
     Raises: StoreUnavailable.
@@ -87,34 +80,23 @@ _READ_MANY = 500
 
 
 def adopt_database(
-    path: Path, lock: Path, sealer: RowSealer, *,
-    epoch: str, now: str, by: str, reason: str | None, known: Heads | None,
-) -> tuple[int, Heads]:  # fmt: skip
+    path: Path, sealer: RowSealer, *, epoch: str, now: str, by: str, reason: str | None, known: Heads | None
+) -> int:
     """Give the database a new epoch (UUID v4), seal its good rows anew, and begin the audit chains anew.
 
-    Returns how many rows were good, and the new chains' heads.
-
-    Raises: StoreError; StoreUnavailable when somebody is writing.
+    The caller holds `store.lock`. Returns how many rows were good. Raises: StoreError.
     """
-    held = locks.take(lock)
-    if held is None:
-        raise StoreUnavailable("somebody is writing to the database", suggestion="Try again in a moment.")
-    try:
-        connection = connect(path, _BUSY_MS)
-        with translated(path):
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                count = _seal_anew(connection, sealer, epoch)
-                connection.execute("UPDATE config_epoch SET config_epoch = ?, last_rebuild = ?", (epoch, now))
-                heads = start_new_chains(
-                    connection, action="adopt", by=by, at=now, reason=reason, known=known
-                )
-                connection.execute("COMMIT")
-            finally:
-                connection.close(True)
-        return count, heads
-    finally:
-        locks.release(held)
+    connection = connect(path, _BUSY_MS)
+    with translated(path):
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            count = _seal_anew(connection, sealer, epoch)
+            connection.execute("UPDATE config_epoch SET config_epoch = ?, last_rebuild = ?", (epoch, now))
+            start_new_chains(connection, action="adopt", by=by, at=now, reason=reason, known=known)
+            connection.execute("COMMIT")
+        finally:
+            connection.close(True)
+    return count
 
 
 def _seal_anew(db: apsw.Connection, sealer: RowSealer, epoch: str) -> int:

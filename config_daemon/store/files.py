@@ -88,6 +88,11 @@ class Files:
         return self.folder / "schemas"
 
     @property
+    def rebuild_info(self) -> Path:
+        """Return the journal of the last rebuild, restore or adoption."""
+        return self.folder / "rebuild.info"
+
+    @property
     def quarantine(self) -> Path:
         """Return the folder of files that could not be trusted."""
         return self.folder / "quarantine"

@@ -47,11 +47,19 @@ class Ground:
     @property
     def created_at(self) -> str:
         """Return when the store was made, as `init` wrote it down; empty when that is not known."""
+        return self._told("created_at") or ""
+
+    @property
+    def last_rebuild(self) -> str | None:
+        """Return when the store was last rebuilt, restored or adopted; None when it never was."""
+        return self._told("last_rebuild")
+
+    def _told(self, name: str) -> str | None:
         try:
             found: Any = json.loads(self.files.epoch.read_text())
-            return str(found.get("created_at", ""))
+            return None if found.get(name) is None else str(found[name])
         except (OSError, ValueError, AttributeError):
-            return ""
+            return None
 
 
 def find_folder(flag: str | None, environ: Mapping[str, str]) -> Path:

@@ -63,6 +63,27 @@ def is_held(path: Path) -> bool:
 
 
 @contextlib.contextmanager
+def exclusive(path: Path, wait_seconds: float) -> Iterator[None]:
+    """Hold a lock alone, so that nobody writes meanwhile.
+
+    Raises: StoreUnavailable when others hold it for longer than `wait_seconds`, or when there can be no lock.
+    """
+    until = time.monotonic() + wait_seconds
+    try:
+        while (descriptor := take(path)) is None:
+            if time.monotonic() >= until:
+                raise StoreUnavailable(
+                    "somebody is writing to the database", suggestion="Try again in a moment."
+                )
+    except OSError as error:
+        raise _no_lock(path, error) from error
+    try:
+        yield
+    finally:
+        release(descriptor)
+
+
+@contextlib.contextmanager
 def shared(path: Path, wait_seconds: float) -> Iterator[None]:
     """Hold a lock together with other writers.
 
@@ -72,10 +93,7 @@ def shared(path: Path, wait_seconds: float) -> Iterator[None]:
     try:
         descriptor = _open(path)
     except OSError as error:
-        raise StoreUnavailable(
-            f"the lock {path} cannot be taken: {error.strerror}",
-            suggestion="Look at that folder: the store's group must be able to write in it.",
-        ) from error
+        raise _no_lock(path, error) from error
     try:
         until = time.monotonic() + wait_seconds
         while not _try(descriptor, fcntl.LOCK_SH):
@@ -88,6 +106,13 @@ def shared(path: Path, wait_seconds: float) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _no_lock(path: Path, error: OSError) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"the lock {path} cannot be taken: {error.strerror}",
+        suggestion="Look at that folder: the store's group must be able to write in it.",
+    )
 
 
 def _open(path: Path) -> int:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Found = Row | Tombstone | BadRow
 BUSY_MS = 1000
 _READ_MANY = 500
+BASELINE = "rebuild"  # the key of the row that begins a history with values as they were found
 _HISTORY = (
     "SELECT id, key, old_value_json, nullif(new_value_json, ''), changed_at, changed_by, change_reason, version,"
     " change_id FROM config_history WHERE service = ?"
@@ -148,6 +149,7 @@ class StoreReports:
                     suggestion=f"See `config-daemon history {service}`.",
                 )
             later = rows(db, f"{_HISTORY} AND version > ? ORDER BY id DESC", (service, version))
+            _refuse_forgotten(db, service, later)
         from config_daemon.wire.sealing import canonical
 
         texts = {key: canonical(value).decode() for key, value in leaves(present).items()}
@@ -238,6 +240,21 @@ def altered(service: str) -> StoreCorrupted:
         f"the stored config of {service} was altered outside config-daemon; its seal does not fit",
         suggestion=f"Run `config-daemon adopt {service}` to see the difference and to seal it.",
     )
+
+
+def _refuse_forgotten(db: apsw.Connection, service: str, later: list[Any]) -> None:
+    """Refuse to go back beyond the values with which a rebuilt history begins."""
+    begun = rows(
+        db, "SELECT change_id, changed_at FROM config_history WHERE service = '' AND key = ?", (BASELINE,)
+    )
+    at = dict(begun)
+    for change in (Change(*row) for row in later):
+        if change.change_id in at:
+            raise NotFound(
+                f"what {service} was before version {change.version} was lost when the store was rebuilt,"
+                f" at {at[change.change_id]}",
+                suggestion="`config-daemon status` says where the old database lies.",
+            )
 
 
 def _undo(service: str, texts: dict[str, str], change: Change) -> None:

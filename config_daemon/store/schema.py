@@ -14,7 +14,7 @@ import apsw
 
 from config_daemon.errors import StoreUnavailable
 from config_daemon.store.files import SHARED_MODE, sync_folder
-from config_daemon.store.sqlite import APPLICATION_ID, FORMAT_VERSION, translated
+from config_daemon.store.sqlite import APPLICATION_ID, FORMAT_VERSION, rows, translated
 
 
 def create(path: Path, *, epoch: str, model_hash: str, now: str) -> None:
@@ -28,7 +28,7 @@ def create(path: Path, *, epoch: str, model_hash: str, now: str) -> None:
             raise FileExistsError
         beside.unlink(missing_ok=True)
         with translated(beside):
-            _fill(beside, epoch, model_hash, now)
+            fill(beside, epoch, model_hash, now)
         try:
             os.link(beside, path)  # unlike a rename, this never replaces what somebody else just made
             sync_folder(path.parent)
@@ -47,7 +47,8 @@ def create(path: Path, *, epoch: str, model_hash: str, now: str) -> None:
         connection.close()
 
 
-def _fill(path: Path, epoch: str, model_hash: str, now: str) -> None:
+def fill(path: Path, epoch: str, model_hash: str, now: str) -> None:
+    """Make the file of an empty store, complete and synced, in rollback mode. Raises: apsw.Error."""
     connection = apsw.Connection(str(path))
     # a rollback journal and EXTRA: when this is closed, the one file is complete and synced
     connection.pragma("journal_mode", "DELETE")
@@ -61,6 +62,20 @@ def _fill(path: Path, epoch: str, model_hash: str, now: str) -> None:
     connection.pragma("user_version", FORMAT_VERSION)
     connection.close()
     path.chmod(SHARED_MODE)
+
+
+def shape(connection: apsw.Connection) -> set[tuple[str, str, str]]:
+    """Return type, name and text of everything that a database is made of."""
+    statement = "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'"
+    return set(rows(connection, statement))
+
+
+def present_shape() -> set[tuple[str, str, str]]:
+    """Return the shape of a new database."""
+    connection = apsw.Connection(":memory:")
+    for script in migrations():
+        connection.execute(script)
+    return shape(connection)
 
 
 def migrations() -> list[str]:

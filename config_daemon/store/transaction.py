@@ -126,7 +126,7 @@ class Transaction:
         if unreadable:
             problems.extend(unreadable)
             return edit.service, stored, new, {}
-        changed = _changed(before, {} if new is None else _texts(new))
+        changed = _changed(before, {} if new is None else texts_of(new))
         if new is not None:
             self._check(edit.service, new, changed, problems)
         return edit.service, stored, new, changed
@@ -146,7 +146,7 @@ class Transaction:
         """Return the JSON texts of the leaves that history knows as the current ones."""
         if self._adopt or stored.kind == "lost":
             return dict(rows(self._db, _KNOWN, (service,)))
-        return _texts(stored.values)
+        return texts_of(stored.values)
 
     def _check(
         self, service: str, new: dict[str, Any], changed: Mapping[str, Change], problems: list[ErrorContext]
@@ -195,7 +195,7 @@ class Transaction:
             self._store(service, stored, version, canonical(new).decode())
         if self._adopt:  # whoever altered the row may have altered what is derived from it
             self._db.execute("DELETE FROM config_items WHERE service = ?", (service,))
-            self._write_items(service, _changed({}, _texts(new or {})))
+            self._write_items(service, _changed({}, texts_of(new or {})))
         else:
             self._write_items(service, changed)
         self._write_history(service, version, changed)
@@ -220,18 +220,7 @@ class Transaction:
         )
 
     def _write_items(self, service: str, changed: Mapping[str, Change]) -> None:
-        definition = self._definitions.get(service)
-        for key, (_, new) in changed.items():
-            if new is None:
-                self._db.execute("DELETE FROM config_items WHERE service = ? AND key = ?", (service, key))
-                continue
-            field = definition.fields.get(key) if definition else None
-            about = (
-                (field.type, field.complexity, field.description, field.help_text)
-                if field
-                else ("object", "advanced", "", "")
-            )
-            self._db.execute(_UPSERT_ITEM, (service, key, new, *about, self._now, self._by))
+        write_items(self._db, self._definitions.get(service), service, changed, self._now, self._by)
 
     def _write_history(self, service: str, version: int, changed: Mapping[str, Change]) -> None:
         for key, (old, new) in changed.items():
@@ -252,7 +241,24 @@ class Transaction:
         )
 
 
-def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+def write_items(
+    db: apsw.Connection, definition: Any, service: str, changed: Mapping[str, Change], at: str, by: str | None
+) -> None:
+    """Have `config_items` say what changed of a service; nothing describes the values without a definition."""
+    for key, (_, new) in changed.items():
+        if new is None:
+            db.execute("DELETE FROM config_items WHERE service = ? AND key = ?", (service, key))
+            continue
+        field = definition.fields.get(key) if definition else None
+        about = (
+            (field.type, field.complexity, field.description, field.help_text)
+            if field
+            else ("object", "advanced", "", "")
+        )
+        db.execute(_UPSERT_ITEM, (service, key, new, *about, at, by))
+
+
+def texts_of(values: Mapping[str, Any]) -> dict[str, str]:
     """Return the leaves as JSON text."""
     return {key: canonical(value).decode() for key, value in leaves(values).items()}
 

@@ -108,6 +108,12 @@ class Cli:
     def json(self, *words: str, text: str = "") -> Any:
         return self.ok(*words, "--json", text=text).data
 
+    def data(self, *words: str, code: int) -> Any:
+        """Return what a command prints as JSON that ends with another code than 0."""
+        result = self(*words, "--json")
+        assert result.code == code, result.err
+        return result.data
+
     def stored(self, service: str) -> dict[str, Any]:
         """Return the set values of a service."""
         return dict(self.json("export", service)[0]["config"])
@@ -193,6 +199,10 @@ class Daemon:
 
     def fixes(self, service: str, key: str, file: str, line: int) -> None:
         self._board.env_locks([(service, key, file, line)])
+        self._board.flush()
+
+    def answers(self, request_id: str, state: str, result: dict[str, Any]) -> None:
+        self._board.answer(request_id, "", state, "", result)
         self._board.flush()
 
     def ends(self) -> None:

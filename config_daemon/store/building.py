@@ -1,0 +1,178 @@
+"""Make a database beside the present one: from rows, or as a copy; complete, synced and verified.
+
+Laws: nothing of it is seen under the database's name; it is closed in rollback mode, so that the one file
+is all of it; a copy is believed only when every row's seal fits and its shape is ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+import apsw
+
+from config_daemon.errors import InvalidConfig, SchemaMismatch, StoreCorrupted
+from config_daemon.store.audit import Heads, start_new_chains
+from config_daemon.store.chains import HISTORY, append, end_of
+from config_daemon.store.finishing import discard
+from config_daemon.store.loss import BEGINNING
+from config_daemon.store.reports import BASELINE
+from config_daemon.store.salvage import Kept, Salvaged, salvage
+from config_daemon.store.schema import fill, present_shape, shape
+from config_daemon.store.seals import RowSealer
+from config_daemon.store.sqlite import connect, first, rows, translated
+from config_daemon.store.stored import parse_stored
+from config_daemon.store.transaction import Definitions, texts_of, write_items
+
+_BUSY_MS = 1000
+_PAGES = 1000
+_ROW = (
+    "INSERT INTO service_configs(service, config_json, version, config_epoch, updated_at, updated_by, row_seal,"
+    " row_seal_key_id) VALUES (?,?,?,?,?,?,?,?)"
+)
+_TOMBSTONE = (
+    "INSERT INTO deleted_services(service, version, config_epoch, deleted_at, deleted_by, row_seal,"
+    " row_seal_key_id) VALUES (?,?,?,?,?,?,?)"
+)
+
+
+class Terms(NamedTuple):
+    """What a new database is made with beside its rows; `known` are the audit heads of the one before."""
+
+    sealer: RowSealer
+    definitions: Definitions
+    model_hash: str
+    epoch: str
+    now: str
+    by: str
+    reason: str | None
+    known: Heads | None
+
+
+def build(path: Path, kept: Mapping[str, Kept], terms: Terms) -> None:
+    """Make a database of these rows, with histories that begin with them. Raises: StoreError; OSError."""
+    discard(path)
+    with translated(path):
+        fill(path, terms.epoch, terms.model_hash, terms.now)
+    with _writing(path) as db:
+        _name_life(db, terms)
+        _begin(db, BASELINE, terms)
+        change_id = first(db, "SELECT change_id FROM config_history WHERE service = ''", "")
+        for name in sorted(kept):
+            _insert(db, kept[name], terms, change_id)
+
+
+def copy(source: Path, path: Path) -> None:
+    """Copy a database as SQLite reads it, with whatever lies in its `-wal`. Raises: StoreError; OSError."""
+    discard(path)
+    with translated(source):
+        taken = apsw.Connection(
+            f"file:{quote(str(source))}?mode=ro", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+        )
+    try:
+        with translated(source):
+            made = apsw.Connection(str(path))
+            try:
+                with made.backup("main", taken, "main") as backup:
+                    while not backup.done:
+                        backup.step(_PAGES)
+                made.pragma("journal_mode", "DELETE")
+            finally:
+                made.close(True)
+    finally:
+        taken.close(True)
+
+
+def refuse_unsound(path: Path, sealer: RowSealer) -> Salvaged:
+    """Return the rows of a copy, all of which fit, in a file in which nothing is wrong.
+
+    Raises: StoreCorrupted with the names of the rows that do not fit; SchemaMismatch; StoreError.
+    """
+    db = connect(path, _BUSY_MS)
+    try:
+        with translated(path):
+            problems = [text for (text,) in rows(db, "PRAGMA integrity_check(3)")]
+            if problems != ["ok"]:
+                raise StoreCorrupted(f"the database is damaged: {'; '.join(map(str, problems))}")
+            if shape(db) != present_shape():
+                raise SchemaMismatch("the database has other tables or triggers than this program makes")
+            epoch = first(db, "SELECT config_epoch FROM config_epoch", "")
+    finally:
+        db.close(True)
+    found = salvage(path, sealer, epoch, (), BEGINNING.place)
+    if found.altered or not found.is_whole:
+        some = ", ".join(sorted(found.altered)[:10])
+        raise StoreCorrupted(f"rows are damaged or were altered outside config-daemon: {some}")
+    return found
+
+
+def adopt_copy(path: Path, found: Salvaged, terms: Terms) -> None:
+    """Give a copy the new epoch, and seal its rows in it. Raises: StoreError."""
+    with _writing(path) as db:
+        for row in found.kept.values():
+            table = "service_configs" if row.text is not None else "deleted_services"
+            db.execute(
+                f"UPDATE {table} SET config_epoch = ?, row_seal = ?, row_seal_key_id = ? WHERE service = ?",  # noqa: S608
+                (terms.epoch, _seal(row, terms), terms.sealer.key_id, row.service),
+            )
+        _name_life(db, terms)
+        _begin(db, "restore", terms)
+
+
+def verify(path: Path, sealer: RowSealer, epoch: str, count: int) -> None:
+    """Check a database that was just made, before anything is moved for it. Raises: StoreError."""
+    found = refuse_unsound(path, sealer)
+    if found.epoch != epoch or len(found.kept) != count:
+        raise StoreCorrupted(f"{path} is not what was written into it", suggestion="Look at the disk.")
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[apsw.Connection]:
+    db = connect(path, _BUSY_MS)
+    try:
+        with translated(path):
+            db.execute("PRAGMA synchronous=EXTRA")
+            db.execute("BEGIN IMMEDIATE")
+            yield db
+            db.execute("COMMIT")
+    finally:
+        db.close(True)
+
+
+def _name_life(db: apsw.Connection, terms: Terms) -> None:
+    db.execute("UPDATE config_epoch SET config_epoch = ?, last_rebuild = ?", (terms.epoch, terms.now))
+
+
+def _begin(db: apsw.Connection, action: str, terms: Terms) -> None:
+    start_new_chains(db, action=action, by=terms.by, at=terms.now, reason=terms.reason, known=terms.known)
+
+
+def _seal(row: Kept, terms: Terms) -> str:
+    table = "service_configs" if row.text is not None else "deleted_services"
+    return terms.sealer.seal(table, row.service, row.version, terms.epoch, row.text or "", row.at, row.by)
+
+
+def _insert(db: apsw.Connection, row: Kept, terms: Terms, change_id: str) -> None:
+    sealed = (terms.epoch, row.at, row.by, _seal(row, terms), terms.sealer.key_id)
+    texts: dict[str, str] = {}
+    if row.text is None:
+        db.execute(_TOMBSTONE, (row.service, row.version, *sealed))
+    else:
+        db.execute(_ROW, (row.service, row.text, row.version, *sealed))
+        with contextlib.suppress(InvalidConfig):  # sealed by us, and no JSON: kept as it is
+            texts = texts_of(parse_stored(row.service, row.text))
+        changed = {key: (None, text) for key, text in texts.items()}
+        write_items(db, terms.definitions.get(row.service), row.service, changed, row.at, row.by)
+    chain = end_of(db, HISTORY)
+    for key, text in (texts or {"": ""}).items():  # a service without values has a beginning, too
+        chain = append(
+            db, HISTORY, chain,
+            {
+                "service": row.service, "key": key, "old_value_json": None, "new_value_json": text,
+                "changed_at": terms.now, "changed_by": terms.by, "change_reason": terms.reason,
+                "version": row.version, "change_id": change_id,
+            },
+        )  # fmt: skip

@@ -1,0 +1,174 @@
+"""From a database that is ready to one that counts: what follows on the intent, whoever comes to do it.
+
+Laws: each step may be done again; a database that was not moved yet stays the true one, since others may have
+written into it; marks are written last, and say for ever that this epoch was released.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from config_daemon import failpoints
+from config_daemon.errors import CacheError, StoreError, StoreLocked, StoreUnavailable
+from config_daemon.store import journal, locks, quarantine
+from config_daemon.store.audit import Heads
+from config_daemon.store.cache import set_aside
+from config_daemon.store.chains import ACCESS, HISTORY
+from config_daemon.store.files import READABLE_MODE, Files, replace_durably, sync_folder
+from config_daemon.store.journal import Intent
+from config_daemon.store.marks import Marks, Numbers, load
+from config_daemon.store.ports import Place
+from config_daemon.store.sqlite import connect, first, rows, translated
+
+LOCK_SECONDS = 3.0
+_BUSY_MS = 1000
+
+
+def numbers_of(files: Files, hmac_keys: tuple[bytes, ...], generation: int) -> Numbers:
+    """Return the numbers of a folder on which no daemon runs. Raises: CacheError for marks that are damaged."""
+    known = load(files.marks, hmac_keys) or Marks(generation=generation, reserved=0, epoch="", feed=None)
+    return Numbers(files.marks, hmac_keys[0], known, known.reserved)
+
+
+def beside(database: Path) -> Path:
+    """Return where a new database is made."""
+    return database.with_name(f"{database.name}.new")
+
+
+def discard(path: Path) -> None:
+    """Remove a database that was not finished, or is not wanted. Raises: OSError."""
+    for each in (path, path.with_name(f"{path.name}-journal")):
+        each.unlink(missing_ok=True)
+
+
+def is_under_way(files: Files) -> bool:
+    """Tell whether `finish` has something to do. Raises: CacheError as `journal.load`, while something may be."""
+    try:
+        intent = journal.load(files.rebuild_info)
+    except CacheError:
+        if beside(files.database).exists() or not os.path.lexists(files.database):
+            raise
+        return False  # a tombstone that nobody can read, beside a database
+    return beside(files.database).exists() or (intent is not None and intent.state == "under-way")
+
+
+def finish(files: Files, numbers: Numbers) -> Intent | None:
+    """Finish or undo what a process left half done that died; None when there was nothing.
+
+    The caller holds `daemon.lock`. Raises: StoreError; CacheError.
+    """
+    if not is_under_way(files):
+        return None
+    with locks.exclusive(files.store_lock, LOCK_SECONDS), _told(files):
+        intent = journal.load(files.rebuild_info)
+        if intent is None or intent.state != "under-way":
+            discard(beside(files.database))  # it died before anything was decided
+            return None
+        if beside(files.database).exists() and not os.path.lexists(files.database):
+            place(files, intent)
+        discard(beside(files.database))
+        if _epoch_of(files.database) == intent.epoch:
+            return complete(files, numbers, intent)
+        intent = replace(intent, state="abandoned")
+        journal.write(files.rebuild_info, intent)
+    return intent
+
+
+def intend(files: Files, intent: Intent) -> None:
+    """Write down what is going to be done. Raises: StoreUnavailable; nothing is done then."""
+    try:
+        journal.write(files.rebuild_info, intent)
+    except OSError as error:
+        raise StoreUnavailable(
+            f"{files.rebuild_info.name} cannot be written, and nothing was changed: {error.strerror}",
+            suggestion="Free space in the data folder, then run the command again.",
+        ) from error
+    failpoints.reached("rebuild_intended")
+
+
+def place(files: Files, intent: Intent) -> None:
+    """Move the old database away and the new one to its place. Raises: OSError."""
+    quarantine.move(files.database, intent.quarantine)
+    failpoints.reached("rebuild_moved")
+    beside(files.database).rename(files.database)
+    sync_folder(files.database.parent)
+    failpoints.reached("rebuild_placed")
+
+
+def complete(files: Files, numbers: Numbers, intent: Intent) -> Intent:
+    """Have everything else go on from the database of the new epoch. Raises: StoreError."""
+    with _told(files):
+        if numbers.marks.epoch != intent.epoch:
+            heads, newest = _opened(files.database)
+            _tell_epoch(files.epoch, intent)
+            failpoints.reached("rebuild_epoch_told")
+            with contextlib.suppress(FileNotFoundError):
+                folder = files.cache.parent / files.quarantine.name
+                set_aside(files.cache, folder, f"{intent.kind}-{intent.epoch[:8]}")
+            failpoints.reached("rebuild_cache_aside")
+            numbers.raise_to(intent.number)
+            numbers.release(epoch=intent.epoch, feed=newest, audit=heads)
+        failpoints.reached("rebuild_marked")
+    done = replace(intent, state="done")
+    with contextlib.suppress(OSError):  # the next start finds that marks say so already
+        journal.write(files.rebuild_info, done)
+    quarantine.prune(files.database)
+    return done
+
+
+@contextlib.contextmanager
+def _told(files: Files) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailable(
+            f"a rebuild in {files.folder} is half done and cannot go on: {error.filename}: {error.strerror}",
+            suggestion="Mend that; the next start, or the same command again, finishes it.",
+        ) from error
+
+
+def _epoch_of(database: Path) -> str | None:
+    """Return a database's epoch, None where it does not say. Raises: StoreLocked."""
+    try:
+        db = connect(database, _BUSY_MS)
+        try:
+            with translated(database):
+                return str(first(db, "SELECT config_epoch FROM config_epoch", ""))
+        finally:
+            db.close(True)
+    except StoreLocked:
+        raise
+    except StoreError:
+        return None
+
+
+def _opened(database: Path) -> tuple[Heads, Place]:
+    """Turn to WAL a database that is in its place; return the beginnings of its audit chains and its newest place."""
+    db = connect(database, _BUSY_MS)
+    try:
+        with translated(database):
+            db.execute("PRAGMA journal_mode=WAL")
+            place = rows(db, "SELECT seq, token FROM change_feed ORDER BY seq DESC LIMIT 1")[0]
+            heads = [
+                first(db, f"SELECT chain FROM {table.name} WHERE service = '' ORDER BY id DESC LIMIT 1", "")  # noqa: S608
+                for table in (HISTORY, ACCESS)
+            ]
+    finally:
+        db.close(True)
+    return Heads((1, heads[0]), (1, heads[1])), Place(*place)
+
+
+def _tell_epoch(path: Path, intent: Intent) -> None:
+    try:
+        found = json.loads(path.read_text())
+        found = found if isinstance(found, dict) else {}
+    except (OSError, ValueError):
+        found = {}
+    told = {"created_at": intent.at, "schema_version": 1, **found, "config_epoch": intent.epoch,
+            "last_rebuild": intent.at}  # fmt: skip
+    replace_durably(path, json.dumps(told, indent=1).encode(), READABLE_MODE)

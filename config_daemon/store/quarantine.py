@@ -1,0 +1,54 @@
+"""Where a database goes that was replaced: whole, with its `-wal` and `-shm`, and kept for a while.
+
+Laws: the database moves first, so that nobody ever opens it without its `-wal`; nothing is opened or
+copied, only renamed; the newest five are kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+
+from config_daemon import failpoints
+from config_daemon.store.files import sync_folder
+
+KEPT = 5
+_SUFFIXES = ("", "-wal", "-shm")
+
+
+def stamp_of(now: str, epoch: str) -> str:
+    """Return the name of a folder: when, and the epoch that followed."""
+    return "-".join((now.replace(":", ""), epoch[:8]))
+
+
+def folder_of(database: Path) -> Path:
+    """Return the folder for replaced databases: beside the database, since a rename crosses no file system."""
+    return database.parent / "quarantine"
+
+
+def move(database: Path, stamp: str) -> None:
+    """Move a database and what belongs to it; what was moved before, or is not there, is no matter.
+
+    Raises: OSError.
+    """
+    folder = folder_of(database) / stamp
+    folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    for suffix in _SUFFIXES:
+        path = database.with_name(database.name + suffix)
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(folder / path.name)
+        if not suffix:
+            sync_folder(folder)
+            sync_folder(database.parent)
+            failpoints.reached("rebuild_database_moved")
+    sync_folder(folder)
+    sync_folder(database.parent)
+
+
+def prune(database: Path) -> None:
+    """Remove all but the newest folders; what cannot be removed stays."""
+    with contextlib.suppress(OSError):
+        folders = sorted(path for path in folder_of(database).iterdir() if path.is_dir())
+        for folder in folders[:-KEPT]:
+            shutil.rmtree(folder, ignore_errors=True)

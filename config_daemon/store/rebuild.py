@@ -1,0 +1,233 @@
+"""Make the database anew: from the last-known-good cache, from what is left of it, from a copy, or empty.
+
+Laws: the new one is complete and verified before anything is moved, so that a full disk or a bad source
+changes nothing; nobody writes meanwhile; every row that was acknowledged and can be believed is taken, and
+what is lost is told; a new epoch, so that nothing older can be mistaken for newer.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from config_daemon import failpoints
+from config_daemon.errors import CacheError, ConfigDaemonError, StoreError, StoreUnavailable, UsageError
+from config_daemon.store import building, locks
+from config_daemon.store.adopt import refuse_full_disk
+from config_daemon.store.building import Terms
+from config_daemon.store.cache import Cache, load
+from config_daemon.store.files import Files
+from config_daemon.store.finishing import LOCK_SECONDS, beside, complete, discard, finish, intend, place
+from config_daemon.store.journal import Intent, Kind
+from config_daemon.store.loss import BEGINNING, Lost, Since, account
+from config_daemon.store.marks import Numbers
+from config_daemon.store.ports import Place
+from config_daemon.store.quarantine import stamp_of
+from config_daemon.store.salvage import NOTHING, Kept, Salvaged, salvage
+from config_daemon.store.seals import RowSealer
+from config_daemon.store.transaction import Definitions
+from config_daemon.store.unsealed import Fixed, rows_of
+from config_daemon.store.writer import check_words
+
+Source = Literal["rest", "lkg", "lkg-alone", "file", "nothing"]
+_KIND: dict[Source, Kind] = {
+    "rest": "rebuild", "lkg": "restore", "lkg-alone": "adopt-lkg", "file": "restore", "nothing": "rebuild",
+}  # fmt: skip
+
+
+class Site(NamedTuple):
+    """What a rebuild works on; `fixed` names the keys that `.env` gives each service."""
+
+    files: Files
+    sealer: RowSealer
+    hmac_keys: tuple[bytes, ...]
+    numbers: Numbers
+    definitions: Definitions
+    model_hash: str
+    fixed: Fixed
+
+
+class Order(NamedTuple):
+    """What is asked for: `rest` is the cache and whatever can be read, or what can be read alone.
+
+    `highest_seen`, `known` (versions by service) and `places` are what somebody saw who was there before.
+    """
+
+    source: Source
+    by: str
+    reason: str | None
+    now: str
+    request: str = ""
+    file: Path | None = None
+    highest_seen: int = 0
+    known: Mapping[str, int] = {}
+    places: tuple[Place, ...] = ()
+
+
+def rebuild(site: Site, order: Order) -> Intent:
+    """Put another database in the place of the present one, and return what was done and lost.
+
+    The caller holds `daemon.lock` and has no connection to the database open. Raises: StoreError, CacheError,
+    UsageError; the database is then the one it was.
+    """
+    check_words(order.by, order.reason)
+    refuse_full_disk(site.numbers)
+    finish(site.files, site.numbers)
+    cached = _cache_of(site, order)
+    with locks.exclusive(site.files.store_lock, LOCK_SECONDS):
+        intent = _built(site, order, cached)
+        failpoints.reached("rebuild_built")
+        try:
+            intend(site.files, intent)
+        except StoreUnavailable:
+            discard(beside(site.files.database))
+            raise
+        _put(site, intent)
+        return complete(site.files, site.numbers, intent)
+
+
+def _put(site: Site, intent: Intent) -> None:
+    try:
+        place(site.files, intent)
+    except OSError as error:
+        raise StoreUnavailable(
+            f"the rebuild is half done and cannot go on: {error.filename}: {error.strerror}",
+            suggestion="Mend that; the next start, or the same command again, finishes it.",
+        ) from error
+
+
+def _cache_of(site: Site, order: Order) -> Cache | None:
+    """Return the cache. Raises: CacheError when it is needed and there is none that can be trusted."""
+    try:
+        cached = load(site.files.cache, site.hmac_keys)
+    except CacheError as error:
+        if order.source in ("lkg", "lkg-alone"):
+            raise CacheError(
+                error.message,
+                suggestion="`config-daemon rebuild` takes what can be read of the database itself;"
+                " `config-daemon restore --from FILE` takes a copy.",
+            ) from error
+        return None
+    if cached is None and order.source in ("lkg", "lkg-alone"):
+        raise CacheError(
+            f"there is no cache at {site.files.cache}",
+            suggestion="`config-daemon rebuild` takes what can be read of the database itself.",
+        )
+    return cached
+
+
+def _built(site: Site, order: Order, cached: Cache | None) -> Intent:
+    """Build and verify the new database. Raises: StoreError; UsageError; nothing is left of it then."""
+    marks, path, epoch = site.numbers.marks, beside(site.files.database), str(uuid.uuid4())
+    terms = Terms(
+        site.sealer, site.definitions, site.model_hash, epoch, order.now, order.by, order.reason, marks.audit
+    )
+    try:
+        kept, lost = _make(site, order, cached, path, terms)
+        building.verify(path, site.sealer, epoch, len(kept))
+    except (ConfigDaemonError, OSError) as error:
+        discard(path)
+        if isinstance(error, OSError):
+            raise StoreUnavailable(
+                f"no database can be made at {path}: {error.strerror}",
+                suggestion="Look at that folder and its disk; nothing was changed.",
+            ) from error
+        raise
+    head = cached.head if cached else None
+    cached_number = head.sequence if head and head.generation == marks.generation else 0
+    return Intent(
+        id=order.request or epoch, kind=_KIND[order.source], source=_origin(order, cached), by=order.by,
+        reason=order.reason, at=order.now, epoch=epoch,
+        number=max(order.highest_seen, site.numbers.last, cached_number),
+        quarantine=stamp_of(order.now, epoch), services=len(kept), lost=lost.as_dict(),
+    )  # fmt: skip
+
+
+def _make(
+    site: Site, order: Order, cached: Cache | None, path: Path, terms: Terms
+) -> tuple[Mapping[str, Kept], Lost]:
+    """Make the database's file; return what is in it, and what is not."""
+    since = Since(cached.head.feed, cached.head.generated_at) if cached else BEGINNING
+    published = (
+        {name: one.fingerprint.config_version for name, one in cached.sealed.items()} if cached else {}
+    )
+    found = _found(site, order, cached, since.place)
+    kept: Mapping[str, Kept] = {}
+    if order.source == "file":
+        assert order.file is not None
+        kept, since = _copied(site, order.file, path, terms), BEGINNING
+    else:
+        if order.source != "nothing":
+            kept = _chosen(site, order, cached, found)
+        building.build(path, kept, terms)
+    if order.source == "nothing":
+        since = BEGINNING
+    places = [*order.places, *([site.numbers.marks.feed] if site.numbers.marks.feed else [])]
+    return kept, account(kept, found, since, (order.known, published), places)
+
+
+def _found(site: Site, order: Order, cached: Cache | None, since: Place) -> Salvaged:
+    """Read the present database, unless it is another one than the cache is of. Raises: StoreLocked."""
+    if order.source == "lkg-alone":
+        return NOTHING
+    whole = order.source in ("file", "nothing")
+    epoch = cached.head.config_epoch if cached else site.numbers.marks.epoch or None
+    names = {*order.known, *(cached.sealed if cached else ())}
+    return salvage(site.files.database, site.sealer, epoch, names, BEGINNING.place if whole else since)
+
+
+def _chosen(site: Site, order: Order, cached: Cache | None, found: Salvaged) -> dict[str, Kept]:
+    """Take each service from where it is newest. Raises: StoreUnavailable when there is nothing at all."""
+    kept = (
+        rows_of(cached.sealed, site.definitions, site.fixed, order.now, order.by)
+        if cached is not None
+        else {}
+    )
+    for name, row in found.kept.items():
+        if name not in kept or row.version >= kept[name].version:
+            kept[name] = row  # as it was acknowledged, also what .env covers
+    if cached is None and not kept:
+        raise StoreUnavailable(
+            f"nothing can be read of {site.files.database}, and there is no cache that can be trusted",
+            suggestion="Restore a copy: `config-daemon restore --from FILE`;"
+            " or begin with an empty store: `config-daemon rebuild --defaults`.",
+        )
+    return kept
+
+
+def _copied(site: Site, source: Path, path: Path, terms: Terms) -> Mapping[str, Kept]:
+    if source.exists() and site.files.database.exists() and source.samefile(site.files.database):
+        raise UsageError(
+            f"{source} is the database itself", suggestion="To take it as it is: `config-daemon adopt --db`."
+        )
+    try:
+        building.copy(source, path)
+        found = building.refuse_unsound(path, site.sealer)
+    except StoreError as error:
+        raise StoreUnavailable(
+            f"{source} was not taken: {error.message}", suggestion="Mend that, or name another copy."
+        ) from error
+    building.adopt_copy(path, found, terms)
+    return found.kept
+
+
+def _origin(order: Order, cached: Cache | None) -> str:
+    """Return in words where the rows come from."""
+    if order.source == "file":
+        return str(order.file)
+    if order.source == "nothing":
+        return "nothing: an empty store"
+    if cached is None:
+        return "what could be read of the database; there is no cache that can be trusted"
+    rest = "" if order.source == "lkg-alone" else ", and what could be read of the database"
+    return f"the cache of {cached.head.generated_at}{rest}"
+
+
+def told(intent: Intent) -> dict[str, Any]:
+    """Return what people get to know of a rebuild or an adoption."""
+    answer = {"config_epoch": intent.epoch, "services": intent.services}
+    if intent.kind == "adopt-db":
+        return answer
+    return {**answer, "source": intent.source, "quarantine": intent.quarantine, "lost": dict(intent.lost)}

@@ -1,0 +1,64 @@
+"""The last-known-good cache read back as rows: what somebody must have stored for what was published.
+
+Laws: a value that `.env` fixes or that is the default belongs to nobody's row, so that both keep their
+meaning; where that leads to another config than the published one, all of it is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from config_daemon.core.paths import copied, leaves, put, remove
+from config_daemon.core.sealed import Sealed
+from config_daemon.store.salvage import Kept
+from config_daemon.store.transaction import Definitions
+from config_daemon.wire import values as portable
+from config_daemon.wire.sealing import canonical
+
+Fixed = Mapping[str, Collection[str]]
+
+
+def rows_of(
+    sealed: Mapping[str, Sealed], definitions: Definitions, fixed: Fixed, at: str, by: str
+) -> dict[str, Kept]:
+    """Return a row for each message of the cache; `fixed` names the keys that `.env` gives each service."""
+    return {
+        name: Kept(name, one.fingerprint.config_version, _text(name, one, definitions, fixed), at, by)
+        for name, one in sealed.items()
+    }
+
+
+def _text(name: str, sealed: Sealed, definitions: Definitions, fixed: Fixed) -> str | None:
+    if sealed.fingerprint.deleted:
+        return None
+    config = portable.parse(sealed.config)
+    return canonical(stored_of(config, definitions.get(name), fixed.get(name, ()))).decode()
+
+
+def stored_of(config: dict[str, Any], definition: Any, fixed: Collection[str]) -> dict[str, Any]:
+    """Return what was stored for an effective config; all of it for a service that nothing defines."""
+    if definition is None:
+        return config
+    given = copied(config)
+    taken = {key: value for key in fixed if (value := _taken(given, key)) is not None}
+    defaults = {key: canonical(value) for key, value in leaves(definition.effective({})).items()}
+    stored: dict[str, Any] = {}
+    for key, value in leaves(given).items():
+        if defaults.get(key) != canonical(value):
+            put(stored, key, value)
+    again = copied(stored)
+    for key, value in taken.items():
+        put(again, key, value[0])
+    return stored if canonical(definition.effective(again)) == canonical(config) else given
+
+
+def _taken(values: dict[str, Any], key: str) -> tuple[Any] | None:
+    """Take a value away and return it; None when there is none."""
+    found = values
+    for name in key.split("."):
+        if not isinstance(found, Mapping) or name not in found:
+            return None
+        found = found[name]
+    remove(values, key)
+    return (found,)

@@ -1,0 +1,403 @@
+"""A database made anew: what is taken from where, what is lost and said to be lost, what stays in place."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from config_daemon.errors import (
+    CacheError,
+    ConfigDaemonError,
+    StoreLocked,
+    StoreUnavailable,
+    UsageError,
+)
+from config_daemon.store import audit, chain_walk, journal, marks
+from config_daemon.store.adopt import adopt_store
+from config_daemon.store.ports import Edit, Tombstone
+from config_daemon.store.reports import StoreReports
+from config_daemon.store.seals import RowSealer
+from tests.store.conftest import EPOCH, NOW, SEALER, Store, merged
+from tests.store.rebuilding import HMAC, LATER, House, garble_page, pages_of
+
+
+@pytest.fixture
+def house(store: Store) -> House:
+    """A store with four services, the last of them deleted, and a cache of all of it."""
+    house = House(store)
+    store.set("router", model="r", gain=3)
+    for gain in (2, 3):
+        store.set("stt-worker", model="m", gain=gain)
+    store.set("tts-worker", model="t")
+    store.delete("tts-worker")
+    house.publish()
+    return house
+
+
+def test_from_the_cache_alone_every_service_comes_back_with_its_version(house: House) -> None:
+    house.lose_database()
+    done = house.rebuild("lkg", reason="disk died")
+    store = house.store
+    assert store.values("stt-worker") == {"gain": 3, "model": "m"}
+    assert store.values("router") == {"gain": 3, "model": "r"}
+    assert [row and row.version for row in map(store.row, ("stt-worker", "router", "tts-worker"))] == [
+        2,
+        1,
+        2,
+    ]
+    assert isinstance(store.row("tts-worker"), Tombstone)
+    facts = store.reader().facts()
+    assert facts.epoch == done.epoch != EPOCH
+    assert (facts.schema_version, facts.model_hash) == (1, "f" * 64)
+    assert store.sql("PRAGMA journal_mode") == [("wal",)]
+    assert store.sql("SELECT last_rebuild FROM config_epoch") == [(LATER,)]
+    assert store.set("stt-worker", gain=4).version == 3
+    assert store.set("tts-worker", model="t").version == 3
+    assert store.items("router") == {"gain": "3", "model": '"r"'}
+    assert done.lost == {"services": {}, "after": {"feed": house.cached.head.feed.seq, "at": NOW},
+                         "history_rows": None, "secrets": None}  # fmt: skip
+
+
+def test_a_value_that_is_default_or_fixed_belongs_to_no_row(house: House) -> None:
+    house.store.set("router", gain=1.0, tags=["x"])
+    house.publish()
+    house.lose_database()
+    house.rebuild("lkg", fixed={"router": {"model"}})
+    assert house.store.values("router") == {"tags": ["x"]}
+
+
+def test_a_service_that_nothing_defines_keeps_everything(house: House) -> None:
+    house.publish(extra={"nameless": {"gain": 1.0, "a": {"b": 2}}})
+    house.lose_database()
+    house.rebuild("lkg")
+    assert house.store.values("nameless") == {"gain": 1.0, "a": {"b": 2}}
+
+
+def test_acknowledged_rows_above_the_cache_are_taken_as_they_are(house: House) -> None:
+    store = house.store
+    store.set("stt-worker", gain=7)
+    store.set("router", model="newer")
+    store.commit(Edit("tts-worker", merged(model="back")))
+    house.unpublished("only-here")
+    done = house.rebuild("lkg")
+    assert (store.values("stt-worker")["gain"], store.values("router")["model"]) == (7, "newer")
+    assert store.values("tts-worker") == {"model": "back"}
+    assert store.values("only-here") == {"gain": 9}
+    assert [row and row.version for row in map(store.row, ("stt-worker", "router"))] == [3, 2]
+    assert (done.lost["services"], done.lost["after"]) == ({}, None)
+    assert done.lost["history_rows"] == 10
+
+
+def test_of_the_same_version_the_row_is_more_than_its_message(house: House) -> None:
+    """What `.env` covers, and a default that somebody set, is in no message."""
+    house.publish(instead={"router": {"model": "from .env", "gain": 3}})
+    house.rebuild("rest", fixed={"router": {"model"}})
+    assert house.store.values("router") == {"model": "r", "gain": 3}
+
+
+def test_rows_that_were_altered_come_from_the_cache_and_are_told(house: House) -> None:
+    store = house.store
+    store.set("stt-worker", gain=7)
+    store.sql("UPDATE service_configs SET config_json = '{}' WHERE service = 'stt-worker'")
+    store.sql("UPDATE service_configs SET config_epoch = 'x' WHERE service = 'router'")
+    done = house.rebuild("rest")
+    assert store.values("stt-worker") == {"gain": 3, "model": "m"}
+    assert done.lost["services"] == {"stt-worker": {"from": 3, "to": 2}, "router": {"from": 1, "to": 1}}
+    assert done.lost["after"] is None
+
+
+def test_a_row_that_somebody_put_back_or_removed_is_not_believed(house: House) -> None:
+    store = house.store
+    old = store.sql("SELECT * FROM service_configs WHERE service = 'stt-worker'")[0]
+    store.set("stt-worker", gain=7)
+    house.publish()
+    store.sql("DELETE FROM service_configs")
+    store.sql(f"INSERT INTO service_configs VALUES ({','.join('?' * len(old))})", old)  # noqa: S608
+    done = house.rebuild("lkg")
+    assert (store.values("stt-worker")["gain"], store.values("router")["gain"]) == (7, 3)
+    assert set(done.lost["services"]) == {"stt-worker", "router"}, "the feed says that both were touched"
+
+
+@pytest.mark.parametrize("table", ["service_configs", "sqlite_autoindex_service_configs_1", "change_feed"])
+def test_what_can_be_read_of_a_damaged_database_is_taken_and_the_rest_told(house: House, table: str) -> None:
+    store = house.store
+    for number in range(300):
+        house.unpublished(f"s-{number:03}", {"gain": number, "text": "x" * 100})
+    acknowledged = {f"s-{number:03}": number for number in range(300)}
+    store.close()
+    leaves = pages_of(store.path, table)
+    garble_page(store.path, leaves[len(leaves) // 2])
+    done = house.rebuild("rest")
+    lost, known = done.lost["services"], house.store
+    there = {name: known.values(name)["gain"] for name in acknowledged if known.row(name) is not None}
+    assert len(there) > 200
+    assert {name: gain for name, gain in acknowledged.items() if name not in there}.keys() <= lost.keys()
+    assert there.items() <= acknowledged.items()
+    if table == "change_feed":
+        assert done.lost["after"] == {"feed": house.cached.head.feed.seq, "at": NOW}
+
+
+def test_a_loss_that_the_feed_cannot_show_is_told_by_what_others_saw(house: House) -> None:
+    """Commits that were only in the `-wal` are gone with it, and their places too."""
+    store, before = house.store, house.store.path.with_name("before.db")
+    place_before = store.changes().place
+    store.sql(f"VACUUM INTO '{before}'")
+    store.set("stt-worker", gain=8)
+    newest = store.changes().place
+    store.close()
+    house.lose_database()
+    before.rename(store.path)
+    done = house.rebuild("rest", known={"stt-worker": 3}, places=(newest,))
+    assert newest.seq > place_before.seq
+    assert done.lost["services"] == {"stt-worker": {"from": 3, "to": 2}}
+    assert done.lost["after"] == {"feed": house.cached.head.feed.seq, "at": NOW}
+
+
+def test_without_a_cache_what_can_be_read_is_taken(house: House) -> None:
+    house.store.files.cache.unlink()
+    done = house.rebuild("rest")
+    assert house.store.values("stt-worker") == {"gain": 3, "model": "m"}
+    assert isinstance(house.store.row("tts-worker"), Tombstone)
+    assert (done.services, done.lost["services"], done.lost["after"]) == (3, {}, None)
+    assert "no cache" in done.source
+
+
+def test_with_nothing_to_take_nothing_is_changed(house: House) -> None:
+    house.store.files.cache.unlink()
+    house.store.close()
+    house.store.path.write_bytes(b"rubbish" * 1000)
+    before = house.everything()
+    with pytest.raises(StoreUnavailable, match="nothing can be read"):
+        house.rebuild("rest")
+    with pytest.raises(CacheError):
+        house.rebuild("lkg")
+    with pytest.raises(CacheError):
+        house.rebuild("lkg-alone")
+    assert house.everything() == before
+    done = house.rebuild("nothing")
+    assert house.store.changes().services == ()
+    assert done.services == 0
+
+
+def test_a_cache_with_a_wrong_seal_is_no_source(house: House) -> None:
+    cache = house.store.files.cache
+    cache.write_bytes(cache.read_bytes().replace(b'"gain":3', b'"gain":4'))
+    house.store.path.unlink()
+    with pytest.raises(CacheError):
+        house.rebuild("lkg")
+    with pytest.raises(StoreUnavailable):
+        house.rebuild("rest")
+
+
+def test_of_another_database_nothing_is_taken(house: House) -> None:
+    house.unpublished("stranger")
+    done = house.rebuild("lkg-alone")
+    assert house.store.changes().services == ("router", "stt-worker", "tts-worker")
+    assert done.lost["after"] == {"feed": house.cached.head.feed.seq, "at": NOW}
+
+
+def test_a_database_that_somebody_holds_is_not_rebuilt(house: House) -> None:
+    house.store.close()
+    holder = apsw.Connection(str(house.store.path))
+    holder.pragma("locking_mode", "EXCLUSIVE")
+    holder.execute("BEGIN IMMEDIATE; COMMIT")
+    with pytest.raises(StoreLocked):
+        house.rebuild("rest")
+    holder.close()
+    assert house.rebuild("rest").services == 3
+
+
+def test_the_old_database_is_kept_whole_with_its_wal(house: House) -> None:
+    writer = house.store.writer()
+    writer.commit([Edit("stt-worker", merged(gain=5))], by="test")
+    names = {path.name for path in house.store.files.folder.glob("config.db*")}
+    assert "config.db-wal" in names
+    done = house.rebuild("rest")
+    folder = house.store.files.quarantine / done.quarantine
+    assert {path.name for path in folder.iterdir()} == names
+    db = apsw.Connection(str(folder / "config.db"))
+    assert list(db.execute("SELECT version FROM service_configs WHERE service = 'stt-worker'")) == [(3,)]
+    db.close()
+    written = writer.commit([Edit("stt-worker", merged(gain=6))], by="test")
+    assert written[0].version == 4, "a connection to the old file goes over to the new one"
+    assert house.store.values("stt-worker")["gain"] == 6
+
+
+def test_the_newest_five_databases_are_kept(house: House) -> None:
+    for _ in range(7):
+        last = house.rebuild("rest")
+    folders = [path for path in house.store.files.quarantine.iterdir() if path.is_dir()]
+    assert len(folders) == 5
+    assert house.store.files.quarantine / last.quarantine in folders
+
+
+def test_marks_release_the_new_epoch_and_numbers_go_on_above_everything(house: House) -> None:
+    numbers = house.numbers()
+    numbers.hold("not-the-newest", "config.db", "it lacks a change")
+    done = house.rebuild("rest", highest_seen=10**12)
+    known = marks.load(house.store.files.marks, (HMAC,))
+    assert known is not None
+    assert (known.epoch, known.held, known.reserved >= 10**12) == (done.epoch, None, True)
+    assert known.feed is not None
+    assert house.store.reader().holds(known.feed)
+    assert house.store.files.cache.exists() is False, "it belongs to the life before"
+    assert list(house.store.files.quarantine.glob("lkg.bad-rebuild-*"))
+    assert known.audit is not None
+    assert audit.Trail(house.store.path, known.audit).heads() == audit.present_heads(house.store.path)
+
+
+def test_the_new_chains_hold_the_heads_of_the_old(house: House) -> None:
+    before = audit.present_heads(house.store.path)
+    house.numbers().write(audit=before)
+    house.rebuild("rest", reason="why not")
+    history, access = chain_walk.verify(house.store.path)
+    assert (history.breaks, access.breaks) == ((), ())
+    assert history.begun is not None and history.begun.known == before.history
+    assert house.store.sql("SELECT user_id, action, reason, timestamp FROM access_log") == [
+        ("test", "rebuild", "why not", LATER)
+    ]
+
+
+def test_history_begins_with_what_was_found_and_leads_nowhere_else(house: House) -> None:
+    """Undoing what is not known would make a service be what it never was."""
+    house.rebuild("rest")
+    house.store.set("stt-worker", gain=9)
+    house.store.set("router", gain=9)
+    reports = StoreReports(house.store.path, SEALER)
+    assert reports.at_version("stt-worker", 2).values == {"gain": 3, "model": "m"}
+    assert reports.known("router") == {"gain": "9", "model": '"r"'}
+    for service, version in (("stt-worker", 1), ("tts-worker", 1), ("router", 0)):
+        with pytest.raises(ConfigDaemonError, match="was lost when the store was rebuilt"):
+            reports.at_version(service, version)
+
+
+def test_the_journal_says_what_was_done_and_lost(house: House) -> None:
+    house.store.set("stt-worker", gain=7)
+    house.store.sql("UPDATE service_configs SET row_seal = '' WHERE service = 'stt-worker'")
+    done = house.rebuild("lkg", reason="test")
+    told = json.loads(house.store.files.rebuild_info.read_text())
+    assert journal.load(house.store.files.rebuild_info) == done
+    assert (told["state"], told["kind"], told["by"], told["reason"], told["at"]) == (
+        "done", "restore", "test", "test", LATER,
+    )  # fmt: skip
+    assert told["lost"]["services"] == {"stt-worker": {"from": 3, "to": 2}}
+    epoch = json.loads(house.store.files.epoch.read_text())
+    assert (epoch["config_epoch"], epoch["last_rebuild"]) == (done.epoch, LATER)
+
+
+# a copy ---------------------------------------------------------------------------------------------
+
+
+def test_a_copy_comes_with_its_history_and_tells_which_versions_go_back(house: House, tmp_path: Path) -> None:
+    store, copy = house.store, tmp_path / "copy.db"
+    store.sql(f"VACUUM INTO '{copy}'")
+    history = store.history("key, version, change_id")
+    store.set("stt-worker", gain=7)
+    store.set("stt-worker", gain=8)
+    house.unpublished("newer")
+    done = house.rebuild("file", file=copy)
+    assert store.values("stt-worker") == {"gain": 3, "model": "m"}
+    assert done.lost["services"] == {"stt-worker": {"from": 4, "to": 2}, "newer": {"from": 1, "to": 0}}
+    assert store.history("key, version, change_id") == history
+    assert [table.breaks for table in chain_walk.verify(store.path)] == [(), ()]
+    assert store.reader().facts().epoch == done.epoch
+    assert copy.exists()
+
+
+def test_a_copy_is_read_with_its_wal(house: House, tmp_path: Path) -> None:
+    writer = house.store.writer()
+    writer.commit([Edit("stt-worker", merged(gain=5))], by="test")
+    for path in house.store.files.folder.glob("config.db*"):
+        (tmp_path / "else").mkdir(exist_ok=True)
+        (tmp_path / "else" / path.name).write_bytes(path.read_bytes())
+    writer.close()
+    house.rebuild("file", file=tmp_path / "else" / "config.db")
+    assert house.store.values("stt-worker")["gain"] == 5
+
+
+def _alter(path: Path, *statements: str) -> None:
+    db = apsw.Connection(str(path))
+    for statement in statements:
+        db.execute(statement)
+    db.close()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda p: _alter(p, "UPDATE service_configs SET config_json = '{}' WHERE service = 'router'"), "router"),
+        (lambda p: _alter(p, "UPDATE deleted_services SET version = 9"), "tts-worker"),
+        (lambda p: _alter(p, "UPDATE config_epoch SET config_epoch = 'x'"), "stt-worker"),
+        (lambda p: _alter(p, "DROP TRIGGER feed_config_update"), "tables or triggers"),
+        (lambda p: _alter(p, "PRAGMA application_id = 1"), "not a config-daemon database"),
+        (lambda p: _alter(p, "PRAGMA user_version = 99"), "format 99"),
+        (lambda p: p.write_bytes(p.read_bytes()[:20000]), "damaged"),
+        (lambda p: p.write_bytes(b""), "not a config-daemon database"),
+        (lambda p: p.unlink(), "there is no database"),
+    ],
+)  # fmt: skip
+def test_a_copy_with_anything_wrong_is_refused_and_nothing_changed(
+    house: House, tmp_path: Path, spoil: Callable[[Path], Any], told: str
+) -> None:
+    copy = tmp_path / "copy.db"
+    house.store.sql(f"VACUUM INTO '{copy}'")
+    spoil(copy)
+    house.store.close()
+    before = house.everything()
+    with pytest.raises(ConfigDaemonError, match=told) as refused:
+        house.rebuild("file", file=copy)
+    assert refused.value.exit_code == 69
+    assert house.everything() == before
+
+
+def test_a_copy_of_another_house_is_refused(house: House, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = Store(tmp_path / "other").create()
+    other.writer().commit([Edit("router", merged(gain=1))], by="test")
+    stranger = RowSealer.from_master_key("other", bytes(32))
+    other.close()
+    with pytest.raises(StoreUnavailable, match="router"):
+        house.rebuild("file", file=other.path, sealer=stranger)
+
+
+def test_the_database_is_no_copy_of_itself(house: House) -> None:
+    with pytest.raises(UsageError):
+        house.rebuild("file", file=house.store.path)
+
+
+# trouble --------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_leaves_the_old_database_in_its_place(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rule behind building first: whatever fails before the move has changed nothing."""
+    house.store.close()
+    before = house.everything()
+
+    def full(*_: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    for place in ("store.building.fill", "store.journal.replace_durably", "store.marks.replace_durably"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"config_daemon.{place}", full)
+            with pytest.raises(StoreUnavailable, match="No space left"):
+                house.rebuild("rest")
+        assert house.everything() == before
+    house.rebuild("rest")
+
+
+def test_an_adoption_is_in_the_journal_too(house: House) -> None:
+    numbers = house.numbers()
+    done = adopt_store(
+        house.store.files, SEALER, numbers, highest_seen=5, now=LATER, by="test", reason=None, request="r-1"
+    )
+    assert journal.load(house.store.files.rebuild_info) == done
+    assert (done.kind, done.id, done.state, done.services) == ("adopt-db", "r-1", "done", 3)
+    assert numbers.marks.epoch == done.epoch == house.store.reader().facts().epoch

@@ -1,0 +1,192 @@
+"""A rebuild that dies at any step: the old store whole or the new one whole, and no acknowledged write lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from config_daemon import failpoints
+from config_daemon.store import audit, finishing, journal, marks
+from config_daemon.store.adopt import adopt_store
+from config_daemon.store.finishing import finish, is_under_way
+from config_daemon.store.ports import Edit, Row
+from config_daemon.store.rebuild import Source
+from tests.store.conftest import EPOCH, SEALER, Store, merged
+from tests.store.rebuilding import HMAC, LATER, House
+
+BEFORE_THE_MOVE = ("rebuild_built", "rebuild_intended")
+AFTER_THE_MOVE = (
+    "rebuild_database_moved", "rebuild_moved", "rebuild_placed", "rebuild_epoch_told", "rebuild_cache_aside",
+    "rebuild_marked",
+)  # fmt: skip
+
+
+@pytest.fixture
+def house(store: Store) -> House:
+    house = House(store)
+    for gain in (1, 2, 3):
+        store.set("stt-worker", model="m", gain=gain)
+    store.set("router", model="r")
+    store.sql(f"VACUUM INTO '{store.files.folder / 'copy'}'")
+    house.publish()
+    die(
+        house, lambda: (store.set("stt-worker", gain=4), os.kill(os.getpid(), signal.SIGKILL))
+    )  # only in the -wal
+    return house
+
+
+def die(house: House, work: Callable[[], object], point: str = "") -> None:
+    """Do something in another process, and make sure that it was killed, at a failpoint when one is named."""
+    house.store.close()
+    said = house.store.files.folder / "said"
+    child = os.fork()
+    if child == 0:
+        sys.stderr = said.open("w")
+        failpoints.arm(f"{point}:kill" if point else "")
+        try:
+            work()
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, said.read_text()
+    assert said.read_text() == (f"failpoint reached: {point}\n" if point else "")
+
+
+def die_at(house: House, point: str, source: Source = "rest") -> None:
+    """Have a rebuild die at a point."""
+    copy = house.store.files.folder / "copy"
+    die(house, lambda: house.rebuild(source, highest_seen=10**6, file=copy), point)
+
+
+def adopt(house: House) -> None:
+    adopt_store(
+        house.store.files, SEALER, house.numbers(), highest_seen=10**6, now=LATER, by="test", reason=None
+    )
+
+
+def finished(house: House) -> None:
+    finish(house.store.files, finishing.numbers_of(house.store.files, (HMAC,), 1))
+
+
+def start_again(house: House) -> None:
+    """Do what every start does first; a second time it has nothing to do."""
+    assert is_under_way(house.store.files)
+    finished(house)
+    assert not is_under_way(house.store.files)
+
+
+def check_whole(house: House) -> None:
+    """Check that rows, marks, chains and cache are of one life, and nothing half done lies about."""
+    store = house.store
+    facts, row = store.reader().facts(), store.row()
+    assert isinstance(row, Row) and row.epoch == facts.epoch
+    assert store.sql("PRAGMA integrity_check") == [("ok",)]
+    assert not list(store.files.folder.glob("*.new*"))
+    known = marks.load(store.files.marks, (HMAC,))
+    if facts.epoch == EPOCH:
+        assert store.files.cache.exists()
+    else:
+        assert known is not None and known.feed is not None and known.audit is not None
+        assert (known.epoch, known.held, known.reserved >= 10**6) == (facts.epoch, None, True)
+        assert store.reader().holds(known.feed)
+        assert audit.Trail(store.path, known.audit).heads() == audit.present_heads(store.path)
+        assert not store.files.cache.exists()
+
+
+@pytest.mark.parametrize("point", BEFORE_THE_MOVE)
+def test_killed_before_the_move_the_old_store_stays_with_all_that_comes_into_it(
+    house: House, point: str
+) -> None:
+    """Nobody hinders a command from writing while no daemon lives: what it was promised must not go away."""
+    die_at(house, point)
+    assert house.store.set("stt-worker", gain=5).version == 5
+    start_again(house)
+    check_whole(house)
+    assert house.store.reader().facts().epoch == EPOCH
+    assert house.store.values()["gain"] == 5
+    assert house.rebuild("rest").state == "done"
+    assert house.store.values()["gain"] == 5
+
+
+@pytest.mark.parametrize("what", ["rest", "file"])
+@pytest.mark.parametrize("point", AFTER_THE_MOVE)
+def test_killed_after_the_move_the_new_store_is_finished(house: House, point: str, what: Source) -> None:
+    die_at(house, point, what)
+    start_again(house)
+    check_whole(house)
+    assert house.store.reader().facts().epoch != EPOCH
+    values, version = (4, 4) if what == "rest" else (3, 3)
+    assert house.store.values()["gain"] == values
+    assert house.store.set("stt-worker", gain=9).version == version + 1
+    intent = journal.load(house.store.files.rebuild_info)
+    assert intent is not None
+    kept = house.store.files.quarantine / intent.quarantine
+    assert {path.name for path in kept.iterdir()} == {"config.db", "config.db-wal", "config.db-shm"}
+    assert (intent.state, intent.at) == ("done", LATER)
+
+
+@pytest.mark.parametrize("point", ["rebuild_database_moved", "rebuild_moved"])
+def test_nobody_writes_while_there_is_no_database(house: House, point: str) -> None:
+    """Between the move and the next start nothing is there to be opened, and nothing is made by opening."""
+    die_at(house, point)
+    with pytest.raises(Exception, match="no database"):
+        house.store.writer().commit([Edit("stt-worker", merged(gain=6))], by="test")
+    assert not house.store.path.exists()
+    start_again(house)
+    assert house.store.values()["gain"] == 4
+
+
+def test_what_is_written_between_the_death_and_the_next_start_is_kept(house: House) -> None:
+    die_at(house, "rebuild_placed")
+    house.store.set("stt-worker", gain=6)
+    start_again(house)
+    check_whole(house)
+    assert house.store.values()["gain"] == 6
+
+
+def test_killed_while_it_finishes_it_is_finished_by_the_next(house: House) -> None:
+    die_at(house, "rebuild_moved")
+    for point in ("rebuild_placed", "rebuild_cache_aside", "rebuild_marked"):
+        die(house, lambda: finished(house), point)
+    start_again(house)
+    check_whole(house)
+    assert house.store.values()["gain"] == 4
+
+
+@pytest.mark.parametrize(
+    ("point", "adopted"),
+    [
+        ("rebuild_intended", False), ("adopt_committed", True), ("rebuild_epoch_told", True),
+        ("rebuild_cache_aside", True),
+    ],
+)  # fmt: skip
+def test_a_killed_adoption_is_finished_or_never_was(house: House, point: str, adopted: bool) -> None:
+    """Killed between the database's commit and marks, it left chains that nobody had adopted, for ever."""
+    die(house, lambda: adopt(house), point)
+    house.store.set("stt-worker", gain=6)
+    start_again(house)
+    check_whole(house)
+    assert (house.store.reader().facts().epoch != EPOCH) is adopted
+    assert house.store.values()["gain"] == 6
+
+
+def test_a_tombstone_that_cannot_be_read_stops_nobody_who_has_a_database(house: House) -> None:
+    house.rebuild("rest")
+    house.store.files.rebuild_info.write_text("{")
+    assert not is_under_way(house.store.files)
+    house.lose_database()
+    with pytest.raises(Exception, match="info cannot be read"):
+        is_under_way(house.store.files)
+
+
+def test_a_journal_leads_nowhere_else(house: House) -> None:
+    """Who writes it may not have files moved to places of their choice."""
+    done = house.rebuild("rest")
+    info = house.store.files.rebuild_info
+    info.write_text(info.read_text().replace(done.quarantine, "../../elsewhere"))
+    with pytest.raises(Exception, match="cannot be read"):
+        journal.load(info)
