@@ -53,7 +53,7 @@ class Fleet(Operator):
         for worker in fleet.workers.values():
             worker.start()
         fleet.start_daemon()
-        fleet.settle()
+        fleet.settle(turn=1.0)  # every time the same; who settles it again looks closer
         return fleet
 
     def start_daemon(self, clock: str = "ok") -> None:
@@ -159,15 +159,15 @@ class Fleet(Operator):
                 return
         raise AssertionError("the daemon does not answer the request")
 
-    def settle(self, evidence: bool = True) -> None:
+    def settle(self, evidence: bool = True, turn: float = 0.25) -> None:
         """End all faults, do what an operator would, and run until everything has converged and stays so.
 
         Without `evidence` a worker may stay where only its own evidence would help: it holds a message
-        that the daemon forgot and the broker hides (trace V3).
+        that the daemon forgot and the broker hides (trace V3). Whether it stays so is looked at every `turn` seconds.
         """
         self._end_faults()
-        for turn in _turns():
-            self.tick(turn)
+        for short in _turns():
+            self.tick(short)
             if self.host.held & {"not-the-newest", "foreign-state"}:
                 self.adopt()
             if "keyring-unmerged" in self.host.held:
@@ -177,7 +177,7 @@ class Fleet(Operator):
             if self.converged(evidence):
                 break
         assert self.converged(evidence), self.differences(evidence)
-        self.run(90.0, turn=0.25)
+        self.run(90.0, turn)
         assert self.converged(evidence), f"it does not stay so: {self.differences(evidence)}"
 
     def _end_faults(self) -> None:

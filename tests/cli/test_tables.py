@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
+import pty
 import sys
-from pathlib import Path
 
 import pytest
 
+from config_daemon.cli.main import main
 from config_daemon.cli.tables import table
 from tests.cli.conftest import Cli
 
-ROOT = Path(__file__).parents[2]
 REASON = "the microphones of the new conference room are much quieter than those of the old one"
 
 
 def on_terminal(cli: Cli, columns: int, *words: str) -> str:
     """Return what a command prints on a terminal of so many columns."""
-    ours, theirs = os.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "config_daemon.cli.main", "--data", str(cli.folder), *words],
-        stdout=theirs,
-        stderr=subprocess.DEVNULL,
-        stdin=subprocess.DEVNULL,
-        cwd=ROOT,
-        env={**os.environ, "COLUMNS": str(columns), "NO_COLOR": "1"},
-    )
-    os.close(theirs)
+    child, ours = pty.fork()
+    if not child:
+        code: object = 99
+        try:
+            os.environ.update(COLUMNS=str(columns), NO_COLOR="1")
+            with open(1, "w") as sys.stdout, open(os.devnull, "w") as sys.stderr:  # noqa: PTH123 - a descriptor
+                main(["--data", str(cli.folder), *words])
+        except SystemExit as end:
+            code = end.code
+        finally:
+            os._exit(code if isinstance(code, int) else 98)
     shown = b""
     while True:
         try:
@@ -39,7 +39,7 @@ def on_terminal(cli: Cli, columns: int, *words: str) -> str:
             break
         shown += piece
     os.close(ours)
-    assert process.wait(30) == 0
+    assert os.waitpid(child, 0)[1] == 0
     return shown.decode().replace("\r\n", "\n")
 
 
