@@ -148,6 +148,8 @@ class Fleet(Operator):
 
     def ask(self, kind: str, **arguments: str) -> None:
         """Leave a request, and let the daemon answer it."""
+        if kind in ("rebuild", "restore") or arguments.get("what") == "lkg":
+            self.laws.may_rebuild = True
         request = self.host.files.requests / f"{uuid.uuid4()}.json"
         content = {"kind": kind, "by": "operator", "arguments": arguments}
         beside = request.with_name(f".{request.name}")

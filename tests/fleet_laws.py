@@ -32,7 +32,12 @@ STATUS_ARROWS = {
     ("healthy", "schema-mismatch"), ("schema-mismatch", "healthy"),
     ("locked", "corrupted"), ("corrupted", "locked"),
 }  # fmt: skip
-MODE_ARROWS = {("normal", "read-only-fallback"), ("read-only-fallback", "normal")}
+# The seed's "Operational Modes", and two more: a healthy store that a person has rebuilt, a rebuild that failed.
+MODE_ARROWS = {
+    ("normal", "read-only-fallback"), ("read-only-fallback", "normal"),
+    ("read-only-fallback", "rebuilding"), ("rebuilding", "normal"),
+    ("normal", "rebuilding"), ("rebuilding", "read-only-fallback"),
+}  # fmt: skip
 
 
 @cache
@@ -58,6 +63,7 @@ class Laws:
     contents: dict[tuple[str, str, int], Any] = field(default_factory=dict)
     forgot: bool = False  # a daemon lost what it knew of its last seals
     hid: bool = False  # the broker lost, or was robbed of, what it held
+    may_rebuild: bool = False  # somebody asked for it
     numbers_may_repeat: bool = False  # marks were lost, and a clock may be behind
     reached: dict[str, tuple[int, int]] = field(default_factory=dict)
     revoked: dict[str, set[str]] = field(default_factory=dict)
@@ -139,7 +145,8 @@ class Laws:
     def _judge_health(self, host: Host, health: dict[str, Any]) -> None:
         status, mode = health["database_status"], health["operational_mode"]
         names = {condition["name"] for condition in health["conditions"]}
-        assert mode == mode_of(status, bool(names & set(HOLDS)), False), health
+        rebuilding = mode == "rebuilding" and self.may_rebuild
+        assert mode == mode_of(status, bool(names & set(HOLDS)), rebuilding), health
         critical = any(condition["severity"] == "critical" for condition in health["conditions"])
         assert not (health["ok"] and (status != "healthy" or mode != "normal" or critical)), health
         before = self.said.get(host.name)

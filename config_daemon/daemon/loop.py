@@ -55,8 +55,7 @@ class Daemon:
             self._dial_at = now + RETRY_FIRST_SECONDS  # where nothing can be sealed there is no will either
             if will := p.reporter.will():
                 p.broker.open(will)
-        p.recovery.step(now)
-        p.requests.take_one(now, "requests" in near)
+        p.obey(now, "requests" in near)
         p.reporter.report(now)
         p.alive()
 

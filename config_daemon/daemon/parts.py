@@ -79,6 +79,11 @@ class Parts:
         self.keeper.written(event, now)
         self.reporter.cache_written(event.error)
 
+    def obey(self, now: float, hinted: bool) -> None:
+        """Do what people left as requests, and what they allowed once for all."""
+        self.recovery.step(now)
+        self.requests.take_one(now, hinted)
+
     def refused(self, event: Refused, now: float) -> None:
         """Have every part know that the broker will not hold a message."""
         service = self.topics.service_of(event.topic) or event.topic

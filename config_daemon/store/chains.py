@@ -94,7 +94,7 @@ def end_of(db: apsw.Connection, table: Table) -> str:
     if not isinstance(chain, str) or not _LINK.fullmatch(chain):
         raise StoreCorrupted(
             f"the end of the database's {table.name} is damaged",
-            suggestion="Restore the database from a backup; nothing is written on top of this one.",
+            suggestion="Run `config-daemon rebuild`, or restore a copy; nothing is written on top of this one.",
         )
     return chain
 

@@ -117,7 +117,7 @@ def complete(files: Files, numbers: Numbers, intent: Intent) -> Intent:
     done = replace(intent, state="done")
     with contextlib.suppress(OSError):  # the next start finds that marks say so already
         journal.write(files.rebuild_info, done)
-    quarantine.prune(files.database)
+    quarantine.prune(files.database, intent.quarantine)
     return done
 
 

@@ -66,9 +66,13 @@ def account(
     is_whole, changed = _follow(found.feed, since.place, places)
     for name in (*changed, *found.altered):
         row = found.kept.get(name)
-        if row is None or kept.get(name) != row:
+        if row is None or _content(kept.get(name)) != _content(row):
             lost.setdefault(name, (highest.get(name), _version(kept, name)))
     return Lost(lost, None if is_whole else since, found.history_rows, found.secrets)
+
+
+def _content(row: Kept | None) -> tuple[int, str | None] | None:
+    return None if row is None else (row.version, row.text)
 
 
 def _version(kept: Mapping[str, Kept], name: str) -> int:

@@ -46,9 +46,9 @@ def move(database: Path, stamp: str) -> None:
     sync_folder(database.parent)
 
 
-def prune(database: Path) -> None:
-    """Remove all but the newest folders; what cannot be removed stays."""
+def prune(database: Path, stamp: str) -> None:
+    """Remove all but the newest folders, never the one just made; what cannot be removed stays."""
     with contextlib.suppress(OSError):
-        folders = sorted(path for path in folder_of(database).iterdir() if path.is_dir())
-        for folder in folders[:-KEPT]:
+        folders = [path for path in folder_of(database).iterdir() if path.is_dir() and path.name != stamp]
+        for folder in sorted(folders)[: 1 - KEPT]:  # by the clock, which may have been put back
             shutil.rmtree(folder, ignore_errors=True)

@@ -96,7 +96,7 @@ class Transaction:
         if not self._epoch or not isinstance(self._epoch, str):
             raise StoreCorrupted(
                 "the database's epoch is damaged",
-                suggestion="Restore the database from a backup; nothing is written on top of this one.",
+                suggestion="Run `config-daemon rebuild`, or restore a copy; nothing is written on top of this one.",
             )
 
     def apply(self, edits: Iterable[Edit]) -> list[Written]:

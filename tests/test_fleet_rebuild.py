@@ -1,0 +1,99 @@
+"""A fleet whose daemon loses its database: whatever is rebuilt, restored or adopted, in any weather, it converges.
+
+The laws of the simulator hold all the time: no worker runs what was never committed, and none goes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fleet import Fleet
+from tests.fleet_laws import STT, TTS
+
+POINTS = (
+    "rebuild_built", "rebuild_intended", "rebuild_database_moved", "rebuild_moved", "rebuild_placed",
+    "rebuild_epoch_told", "rebuild_cache_aside", "rebuild_marked",
+)  # fmt: skip
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    fleet = Fleet.settled(tmp_path)
+    yield fleet
+    fleet.close()
+
+
+def lose_database(fleet: Fleet) -> None:
+    fleet.close_writer()
+    for path in fleet.host.folder.glob("config.db*"):
+        path.unlink()
+    fleet.until(lambda: "db-missing" in fleet.conditions)
+
+
+def test_a_lost_database_comes_back_and_everybody_goes_on(fleet: Fleet) -> None:
+    lose_database(fleet)
+    fleet.ask("restore", what="lkg")
+    fleet.settle()
+    fleet.commit(TTS, 30)
+    fleet.settle()
+    assert fleet.rows[TTS].version == 2
+
+
+def test_a_value_of_env_is_still_env_s_afterwards(fleet: Fleet) -> None:
+    fleet.env_edit("en_GB")
+    fleet.until_voice("en_GB")
+    fleet.settle()
+    lose_database(fleet)
+    fleet.ask("rebuild")
+    fleet.settle()
+    fleet.env_edit(None)
+    fleet.settle()
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_daemon_that_dies_in_a_rebuild_loses_nothing(fleet: Fleet, point: str) -> None:
+    fleet.commit(STT, 40)  # the cache may not know of it yet
+    fleet.tick()
+    fleet.host.die_at(point)
+    fleet.laws.forgot = True
+    fleet.ask("rebuild")
+    fleet.until(lambda: fleet.host.process is None)
+    fleet.start_daemon()
+    fleet.settle()
+    assert fleet.rows[STT].version == 2
+
+
+def test_a_broker_that_is_wiped_meanwhile_gets_everything_back(fleet: Fleet) -> None:
+    lose_database(fleet)
+    fleet.server.up = False
+    fleet.wipe()
+    fleet.run(2)
+    fleet.ask("restore", what="lkg")
+    fleet.settle()
+
+
+def test_an_older_copy_is_restored_over_what_workers_have(fleet: Fleet) -> None:
+    backup = fleet.backup()
+    fleet.commit(TTS, 50)
+    fleet.settle()
+    fleet.close_writer()
+    fleet.ask("restore", what="file", file=str(backup.path))
+    fleet.rows = dict(backup.rows)
+    fleet.settle()
+
+
+def test_an_older_database_is_outdone_by_what_was_published_last(fleet: Fleet) -> None:
+    backup = fleet.backup()
+    fleet.commit(TTS, 50)
+    fleet.settle()
+    rows = dict(fleet.rows)
+    fleet.restore_database(backup)
+    fleet.until(lambda: "not-the-newest" in fleet.conditions)
+    fleet.ask("adopt", what="lkg")
+    fleet.rows = rows
+    fleet.settle()
+    assert fleet.commit(TTS, 60).version == 3
+    fleet.settle()
