@@ -106,13 +106,14 @@ class Worker(Process):
 
 
 class House:
-    """A data folder and the processes around it; everything ends with the test."""
+    """A data folder and the processes around it; everything ends with the test. A folder that is there is kept."""
 
     def __init__(self, folder: Path, broker_url: str) -> None:
         self.folder, self.broker_url = folder, broker_url
         self._processes: list[Process] = []
-        code, _, error = self.cli("init")
-        assert code == 0, error
+        if not (folder / "config.db").exists():
+            code, _, error = self.cli("init")
+            assert code == 0, error
 
     @property
     def files(self) -> Files:
