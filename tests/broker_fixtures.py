@@ -98,9 +98,9 @@ def pytest_report_header() -> str:
     return f"test broker: {chosen()[1]}"
 
 
-@pytest.fixture
-def broker_factory(tmp_path: Path) -> Iterator[BrokerFactory]:
-    """Start brokers that end with the test."""
+@contextlib.contextmanager
+def brokers(base: Path) -> Iterator[BrokerFactory]:
+    """Start brokers below a folder, for as long as the context lasts."""
     kind, words = chosen()
     if not kind:
         pytest.fail(f"no broker to test with: {words}", pytrace=False)
@@ -109,7 +109,7 @@ def broker_factory(tmp_path: Path) -> Iterator[BrokerFactory]:
 
         def make(*, conf: str | None = None, folder: Path | None = None, **options: Any) -> Broker:
             wanted = Conf(text=conf, **options)
-            place = folder or tmp_path / f"broker-{next(count)}"
+            place = folder or base / f"broker-{next(count)}"
             made: Broker
             if kind == "external":
                 if wanted != Conf():
@@ -124,6 +124,13 @@ def broker_factory(tmp_path: Path) -> Iterator[BrokerFactory]:
             opened.callback(made.close)
             return made
 
+        yield make
+
+
+@pytest.fixture
+def broker_factory(tmp_path: Path) -> Iterator[BrokerFactory]:
+    """Start brokers that end with the test."""
+    with brokers(tmp_path) as make:
         yield make
 
 

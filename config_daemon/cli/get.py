@@ -43,6 +43,8 @@ def command(session: Session, service: str, key: str | None, source: bool) -> No
     data: Any = {"service": service, "key": key, "value": value}
     if source:
         data["source"] = config.source_of(key)
+    if config.origin:
+        data["from"] = config.origin
     session.show(data, lambda: _plain(value) + (f"\t{config.source_of(key)}" if source else ""))
 
 

@@ -161,11 +161,15 @@ class Session:
         except PermissionError as error:
             raise self.forbidden(path) from error
         except OSError as error:
-            raise StoreUnavailable(
-                f"there is no store at {path}",
-                suggestion=f"Run `config-daemon init --data {self.folder}`, or name the right folder with --data.",
-            ) from error
+            raise StoreUnavailable(f"there is no store at {path}", suggestion=self._beginning) from error
         return path
+
+    @property
+    def _beginning(self) -> str:
+        """Return what to do where there is no store: `init` makes none anew where there was one."""
+        if self.files.marks.exists() or self.ground.files.cache.exists():
+            return "Put the database back; `config-daemon get` shows what was published last while a daemon runs."
+        return f"Run `config-daemon init --data {self.folder}`, or name the right folder with --data."
 
     @cached_property
     def sealer(self) -> RowSealer:

@@ -8,7 +8,7 @@ be known.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from config_daemon.cli.session import Session
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from config_daemon.core.definition import Resolved
     from config_daemon.store.ports import Row
     from config_daemon.store.status import ServiceStatus
+
+
+# while one of these is open, or a service is in one of these states, what the database holds does not count
+_DISTRUSTED = (
+    "db-locked", "db-corrupted", "db-missing", "db-cantopen", "db-error", "io-error", "not-the-newest",
+)  # fmt: skip
+_DISTRUSTED_STATES = ("row-corrupted", "row-rolled-back", "row-missing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,7 @@ class Shown:
     sources: dict[str, str]
     errors: list[dict[str, Any]]
     note: str | None = None
+    origin: str = ""  # "lkg" where this is not the database's word
 
     def as_dict(self, source: bool) -> dict[str, Any]:
         """Return what `--json` prints."""
@@ -43,6 +51,8 @@ class Shown:
             data["errors"] = self.errors
         if self.note:
             data["note"] = self.note
+        if self.origin:
+            data["from"] = self.origin
         return data
 
     def leaves(self) -> dict[str, Any]:
@@ -75,6 +85,9 @@ def shown(session: Session, service: str) -> Shown:
     """
     if session.daemon_alive:
         told = session.view.service(service)
+        if told is not None and (why := _distrust(session, told)):
+            note = f"{why}; this is what was published last"
+            return replace(_as_told(session, told), note=note, origin="lkg")
         if told is not None and not _is_newer_stored(session, told):
             return _as_told(session, told)
     return _as_stored(session, service)
@@ -91,6 +104,17 @@ def resolved_here(session: Session, row: Row) -> Resolved:
 
     definition = session.catalog.get(row.service)
     return resolve(definition, parse_stored(row.service, row.text), overrides_here(session, row.service))
+
+
+def _distrust(session: Session, told: ServiceStatus) -> str | None:
+    """Return why the daemon does not believe the database about this service, None when it does."""
+    if told.state in _DISTRUSTED_STATES:
+        return f"the stored config of {told.service} cannot be trusted ({told.state})"
+    names = [name for name, *_ in session.view.conditions() if name in _DISTRUSTED]
+    status = session.view.daemon().get("database_status")
+    if names or status in ("locked", "schema-mismatch"):
+        return f"the database is not read ({names[0] if names else status})"
+    return None
 
 
 def _is_newer_stored(session: Session, told: ServiceStatus) -> bool:

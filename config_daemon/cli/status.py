@@ -36,11 +36,13 @@ def command(session: Session, nagios: bool) -> int:
     services = [row._asdict() for row in session.view.services()] if alive else []
     for row in services:
         del row["effective_json"], row["sources_json"], row["error_json"]
+    from config_daemon.cli.errors_told import errors_told
+
     data = {
         "status": word, "running": alive, "data": str(session.folder),
         "last_seen": facts.get("written_at"), "database_status": facts.get("database_status"),
         "operational_mode": facts.get("mode"), "broker": facts.get("broker"), "health": facts.get("health"),
-        "conditions": conditions, "services": services,
+        "conditions": conditions, "errors": errors_told(conditions, session.view), "services": services,
         "rotation": rotation, "last_rebuild": rebuilt,
     }  # fmt: skip
     page = [] if rotation is None else [told_rotation(rotation)]

@@ -24,8 +24,16 @@ SLICE = 500  # rows of each chain
 class Auditor:
     """Follows the chains of one database; `heads` is None while they are not known to be whole."""
 
-    def __init__(self, path: Path, numbers: Numbers, findings: Findings, now_text: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        numbers: Numbers,
+        findings: Findings,
+        now_text: Callable[[], str],
+        readable: Callable[[], bool],
+    ) -> None:
         self._path, self._numbers, self._findings, self._now_text = path, numbers, findings, now_text
+        self._readable = readable  # who asks a store that is locked may wait for ten seconds
         self._trail: Trail | None = None
         self._is_behind = True
 
@@ -36,6 +44,9 @@ class Auditor:
 
     def heads(self) -> dict[str, Numbered] | None:
         """Check what is new and return both heads as the beacon carries them; None where that cannot be done."""
+        if not self._readable():
+            self._is_behind = False
+            return None
         try:
             if self._trail is None:
                 self._trail = Trail(self._path, self._numbers.marks.audit or present_heads(self._path))

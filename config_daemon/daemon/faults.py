@@ -84,7 +84,7 @@ class Faults:
     def blocked(self, error: StoreLocked, now: float) -> None:
         """Note that nobody can write, or read, just now; it counts once it has lasted."""
         self._blocked_since = now if self._blocked_since is None else self._blocked_since
-        if now - self._blocked_since >= LOCK_SECONDS:
+        if error.waited or now - self._blocked_since >= LOCK_SECONDS:
             self.set(error)
 
     def moved(self) -> None:

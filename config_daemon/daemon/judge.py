@@ -38,6 +38,7 @@ CONDITION = {
     "row-missing": "row-missing",
     "too-large": "too-large",
 }
+UNTRUSTED = ("row-corrupted", "row-rolled-back", "row-missing")  # then what was published is shown instead
 SHOWN_ERRORS = 5
 ENVELOPE_BYTES = 700  # what a message holds beside its config, with room
 
@@ -197,6 +198,12 @@ class Judge:
             self._corrupted += state == "row-corrupted"
         self._plan.hold_back(service, version)
         self._findings.open(CONDITION[state], service, detail, self._now_text())
+        entry = self._plan.services.get(service)
+        if state in UNTRUSTED and entry is not None and entry.sealed is not None:
+            last = entry.sealed
+            version = last.fingerprint.config_version
+            self._tell(service, version, Resolved("invalid", {}), state, detail, config=last.config)
+            return
         self._tell(service, version, resolved or Resolved("invalid", {}), state, detail, stored or {})
 
     def _release(self, service: str) -> None:

@@ -86,8 +86,8 @@ class CacheKeeper:
         """Take the thread's outcome."""
         self._writing = False
         self._not_before = now + SHARE * (now - self._began)
-        self.valid = event.error is None
-        if not self.valid:
+        self.valid = self.valid or event.error is None  # what could not be replaced is as good as it was
+        if event.error is not None:
             self._stale, self._not_before = True, now + AGAIN_SECONDS
 
     def wait(self, seconds: float) -> None:

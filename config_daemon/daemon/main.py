@@ -179,7 +179,7 @@ def _build(
         keep_hold=numbers.hold, now_text=sealer.now,
         has_past=bool(past.places), log=log,
     )  # fmt: skip
-    auditor = Auditor(files.database, numbers, findings, sealer.now)
+    auditor = Auditor(files.database, numbers, findings, sealer.now, lambda: sight.readable)
     beacons = Beacons(sealer, broker, plan, topics, identity, auditor)
     keyrings = Keyrings(identity, broker, past.rings, topics, findings, sealer.now)
     recovery = Recovery(

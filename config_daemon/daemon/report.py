@@ -16,6 +16,7 @@ from config_daemon.core.health import CONDITIONS, Facts, Findings, event_of, mak
 from config_daemon.core.modes import Status, mode_of
 from config_daemon.core.plan import Plan, Service, is_behind
 from config_daemon.daemon.broker import Broker
+from config_daemon.daemon.chronicle import Chronicle
 from config_daemon.daemon.keeper import CacheKeeper
 from config_daemon.daemon.sealer import Sealer
 from config_daemon.daemon.sight import Sight
@@ -55,7 +56,7 @@ class Reporter:
         self._ground, self._log, self._env_services = ground, log, env_services
         self._plan, self._sight, self._keeper = plan, sight, keeper
         self._event, self._mode = event, ""
-        self._tell_all = tell_all
+        self._tell_all, self._chronicle = tell_all, Chronicle(log, board)
         self._created_at, self.last_rebuild = ground.created_at, ground.last_rebuild
         self.rebuilding = False
         self._seconds = ground.settings.health_seconds
@@ -258,6 +259,7 @@ class Reporter:
         return None if members is None else make_health(facts, self._findings, self._session, **members)
 
     def _tell_board(self, facts: Facts) -> None:
+        self._chronicle.look(self._findings, self._sealer.now())
         self._board.daemon(
             mode=facts.mode,
             database_status=facts.status,

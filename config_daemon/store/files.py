@@ -192,6 +192,14 @@ def read_capped(path: Path, limit_bytes: int) -> bytes:
     return content
 
 
+def is_mounted_readonly(folder: Path) -> bool:
+    """Tell whether a folder's file system takes no writes at present; False where that cannot be known."""
+    try:
+        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
 def has_room(folder: Path) -> bool:
     """Tell whether a small file could be written into a folder; True where that cannot be known."""
     try:

@@ -32,7 +32,7 @@ def refusal_of(
     found = list(conditions)
     altered = {subject for name, subject, *_ in found if name == ALTERED_ROWS}
     unfit = [condition for condition in found if condition[0] == MISFITS]
-    causes = [condition for condition in found if _stops_everything(condition[0])]
+    causes = [condition for condition in found if stops_everything(condition[0])]
     if mode == "rebuilding" or causes or not (altered or unfit):
         return _told(str(mode), causes)
     writable = {*facts.get("misfits", ()), *(altered if adopt else ())}
@@ -47,7 +47,8 @@ def refusal_of(
     )
 
 
-def _stops_everything(name: str) -> bool:
+def stops_everything(name: str) -> bool:
+    """Tell whether the daemon is in fallback with all services while this condition is open."""
     known = CONDITIONS.get(name)
     return name.startswith(_OF_THE_STORE) or (known is not None and known.holds)
 

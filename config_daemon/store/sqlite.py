@@ -34,7 +34,7 @@ from config_daemon.errors import (
     StoreMissing,
     StoreReadOnly,
 )
-from config_daemon.store.files import has_room
+from config_daemon.store.files import has_room, is_mounted_readonly
 from config_daemon.store.ports import BadRow, Changes, Place, Row, StoreFacts, Tombstone
 
 if TYPE_CHECKING:  # with libsodium behind it: who only looks at versions need not load that
@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # with libsodium behind it: who only looks at versions need n
 APPLICATION_ID = 0x43464744  # "CFGD"
 FORMAT_VERSION = 1
 _LOCKED, _CORRUPTED = {5, 6, 15}, {11, 26}
+_PROTOCOL = 15
 _READONLY, _IOERR, _FULL, _CANTOPEN = 8, 10, 13, 14
 _READ_MANY = 500
 _SHAPE = ("no such table", "no such column", "has no column named")  # SQLite has no code of its own for them
@@ -93,8 +94,8 @@ def translated(path: Path) -> Iterator[None]:
 
 def _translation(error: apsw.Error, path: Path) -> StoreError:
     code = getattr(error, "result", 1) & 0xFF
-    if code in _LOCKED:
-        return StoreLocked(f"{path} is locked by another process")
+    if code in _LOCKED:  # SQLite gives up with SQLITE_PROTOCOL after some ten seconds, whatever it was told
+        return StoreLocked(f"{path} is locked by another process", waited=code == _PROTOCOL)
     if code in _CORRUPTED:
         return StoreCorrupted(f"{path} is damaged: {error}")
     if code == _CANTOPEN:
@@ -230,9 +231,13 @@ class SqliteReader:
             with translated(self._path):
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute("ROLLBACK")
+                is_readonly = connection.readonly("main")
         finally:
             if afresh:
                 connection.close(True)
+        if is_readonly or is_mounted_readonly(self._path.parent):
+            self.close()  # SQLite began a transaction that only reads; a new connection may be one that writes
+            raise StoreReadOnly(f"{self._path} is read-only")
         if not has_room(self._path.parent):
             raise StoreFull(f"no space left for {self._path}")
 

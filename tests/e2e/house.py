@@ -108,12 +108,13 @@ class Worker(Process):
 
 
 class House:
-    """A data folder and the processes around it; everything ends with the test."""
+    """A data folder and the processes around it; everything ends with the test. A folder that is there is kept."""
 
     def __init__(self, folder: Path, broker_url: str) -> None:
         self.folder, self.broker_url = folder, broker_url
         self._processes: list[Process] = []
-        make(Session(data=str(folder)))  # what `init` does; a process for it would be half of what many tests cost
+        if not (folder / "config.db").exists():
+            make(Session(data=str(folder)))  # as `init` does; a process for it would cost as much as the test
 
     @property
     def files(self) -> Files:
