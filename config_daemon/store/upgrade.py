@@ -23,7 +23,7 @@ import apsw
 
 from config_daemon import failpoints
 from config_daemon.errors import StoreCorrupted, StoreError, StoreLocked
-from config_daemon.store import locks
+from config_daemon.store import locks, quarantine
 from config_daemon.store.files import SHARED_MODE, Files, sync_folder
 from config_daemon.store.schema import migrations
 from config_daemon.store.seals import RowSealer
@@ -33,7 +33,6 @@ LOCK_SECONDS = 10.0
 BUSY_MS = 5000
 KEPT_COPIES = 5
 _READ_MANY = 500
-_SIDES = ("", "-wal", "-shm")
 _UNFINISHED = ".copying-"
 
 
@@ -79,7 +78,7 @@ def upgrade(
             _put_in_place(path, _copy(copy, _prepared_name(path, stamp), lambda _: None))
             raise StoreCorrupted(
                 f"{path} was damaged by its migration, and was put back as it was from {copy}: {error.message}",
-                suggestion=f"Report this with the files in {_quarantine(path)}.",
+                suggestion=f"Report this with the files in {quarantine.folder_of(path)}.",
             ) from error
     return copy
 
@@ -181,21 +180,13 @@ def _copy(source: Path, target: Path, verify: Callable[[Path], None]) -> Path:
 
 def _put_in_place(path: Path, prepared: Path) -> None:
     """Move a database and what lies beside it into quarantine, and another one to its place; may be done twice."""
-    folder = _quarantine(path) / prepared.name.lstrip(".")
-    folder.mkdir(mode=0o750, parents=True, exist_ok=True)
     failpoints.reached("before_put_back")
-    for side in _SIDES:
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + side).rename(folder / (path.name + side))
-        failpoints.reached("amid_put_back")
+    quarantine.move(path, f"{prepared.name.rpartition('-back.')[2]}-migration")
+    failpoints.reached("amid_put_back")
     prepared.rename(path)
-    sync_folder(folder)
     sync_folder(path.parent)
     failpoints.reached("after_put_back")
-
-
-def _quarantine(path: Path) -> Path:
-    return path.with_name("quarantine")  # beside the database: a rename must not leave its file system
+    quarantine.prune(path)
 
 
 def _prepared_name(path: Path, stamp: str) -> Path:
