@@ -153,7 +153,7 @@ def test_an_old_keyring_is_refused_and_put_right(house: House, attacker: Attacke
     held = keys.held.raw
     attacker.write(KEYRING, old)
     refused(worker, "rollback", "keyring")
-    assert attacker.last(EVIDENCE) == held, "unchanged"
+    until(lambda: attacker.last(EVIDENCE) == held, "its bytes as evidence, unchanged, behind the way to it")
     told(house, "foreign-write")
     until(lambda: attacker.last(KEYRING) == held, "the newest keyring at the broker")
     attacker.write(TOPIC, forged(attacker.last(TOPIC), next(iter(keys.keys.values())), sequence=HIGHEST))
@@ -182,7 +182,8 @@ def test_a_keyring_from_a_non_root_changes_nothing(
     refused(worker, "bad-signature")
     worker.wait_for(house.set("stt-worker", vad_threshold=0.3))
     assert in_force(house)["number"] == held.number
-    assert conditions(house) == {"foreign-write"}
+    once_a_root = {"keyring-forked"} if who == "a root of yesterday" else set()
+    assert conditions(house) == {"foreign-write"} | once_a_root
 
 
 def test_a_keyring_with_fewer_revocations_is_refused_and_stops_the_daemon(
@@ -194,7 +195,7 @@ def test_a_keyring_with_fewer_revocations_is_refused_and_stops_the_daemon(
     attacker.write(KEYRING, shorter)
     refused(worker, "unrevoked", "keyring")
     told(house, "keyring-unmerged")
-    assert attacker.last(EVIDENCE) == keys.held.raw, "unchanged"
+    until(lambda: attacker.last(EVIDENCE) == keys.held.raw, "its bytes as evidence, unchanged, behind the way to it")
     until(lambda: keys.rings.unmerged() is not None, "what is to be merged")
     keys.merge()
     at_number(worker, 10)
