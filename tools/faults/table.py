@@ -1,0 +1,8 @@
+"""All faults, by name."""
+
+from __future__ import annotations
+
+from tools.faults import rows_daemon
+from tools.faults.run import FAULTS, Fault
+
+__all__ = ["FAULTS", "Fault", "rows_daemon"]
