@@ -3,7 +3,7 @@
 Laws: a line says what was given before the report says how that ended; a line is out before the next step.
 
 Environment: EDGE_URL, EDGE_KEY (public, PEM or hex), EDGE_NAME, EDGE_STATE (folder), EDGE_SERVICES (comma separated),
-EDGE_LINES (a file), EDGE_FIRST_USE; CONFIG_DAEMON_FAILPOINT as everywhere.
+EDGE_LINES (a file), EDGE_FIRST_USE, EDGE_CA; CONFIG_DAEMON_FAILPOINT as everywhere.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
     """Follow until SIGTERM."""
     failpoints.arm(environ.get("CONFIG_DAEMON_FAILPOINT", ""))
     services, topics = environ["EDGE_SERVICES"].split(","), Topics("system")
+    ca = environ.get("EDGE_CA")
     out = os.open(environ["EDGE_LINES"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def say(members: Mapping[str, Any]) -> None:
@@ -48,7 +49,7 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
         first_use="run" if environ.get("EDGE_FIRST_USE") == "run" else "wait",
     )  # fmt: skip
     client = Subscriber(
-        Link(BrokerAddress.parse(environ["EDGE_URL"]), environ["EDGE_NAME"]),
+        Link(BrokerAddress.parse(environ["EDGE_URL"]), environ["EDGE_NAME"], Path(ca) if ca else None),
         [*lookout.filters, *map(topics.config, services)], follower.receive,
         note=lambda text: print(text, file=sys.stderr, flush=True), tick=follower.tick,
     )  # fmt: skip

@@ -17,10 +17,12 @@ import sys
 import tempfile
 import time
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Self
+
+import apsw
 
 from config_daemon.cli.private_broker import ends_with_parent
 from config_daemon.cli.private_broker_files import mosquitto_programs
@@ -30,6 +32,7 @@ from config_daemon.store.status import StatusView
 from config_daemon.wire.keys import public_key_pem
 from tests.broker_conf import Conf
 from tests.broker_proxy import Proxy
+from tests.raw_client import RawClient
 from tests.real_broker import LocalBroker
 from tools.faults.children import Child
 from tools.faults.traffic import Traffic, Writer
@@ -63,6 +66,8 @@ class Stage:
         self.rng = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
         self.services = [f"svc-{number}" for number in range(services)]
         self.environment = {**QUICK_ENV, **(environment or {})}
+        if conf is not None and conf.tls is not None:
+            self.environment["CONFIG_DAEMON_MQTT_CA_FILE"] = str(conf.tls.ca)
         self.data = data_folder or folder / "data"
         self.daemon: Child | None = None
         self.workers: dict[str, Child] = {}
@@ -139,6 +144,11 @@ class Stage:
         """Return the names of the open conditions."""
         return {row[0] for row in self.view.conditions()}
 
+    @property
+    def ca(self) -> Path | None:
+        """Return the CA that clients of the broker need, where it has a certificate."""
+        return self._conf.tls.ca if self._conf.tls else None
+
     def url(self, user: str, direct: bool = False) -> str:
         """Return the broker's address for a user."""
         port = self.proxy.port if self._through_proxy and not direct else self.broker.port
@@ -168,6 +178,7 @@ class Stage:
                 "EDGE_STATE": str(self.folder / f"state-{name}"), "EDGE_SERVICES": ",".join(self.services),
                 "EDGE_LINES": str(self.worker_lines(name)), "EDGE_FIRST_USE": "run" if name == "edge-2" else "wait",
                 "CONFIG_DAEMON_FAILPOINT": failpoint, **self.plant, **environment,
+                **({"EDGE_CA": str(self._conf.tls.ca)} if self._conf.tls else {}),
             },
             self.folder / "logs" / f"{name}.log",
         )  # fmt: skip
@@ -239,6 +250,54 @@ class Stage:
         """Tell whether the broker confirmed everything that the daemon knows."""
         rows = self.view.services()
         return bool(rows) and all(row.state in ("confirmed", "deleted") for row in rows)
+
+    def stored_versions(self) -> dict[str, int]:
+        """Return the version at which each service stands in the database."""
+        connection = apsw.Connection(str(self.files.database))
+        try:
+            return dict(connection.execute("SELECT service, version FROM service_configs"))
+        finally:
+            connection.close(True)
+
+    def write_each(self) -> None:
+        """Write every service once."""
+        writer = self.writer()
+        for service in self.services:
+            writer.write(service)
+        writer.close()
+
+    def kill_daemon(self) -> None:
+        """End the daemon as `kill -9` does."""
+        if self.daemon is not None:
+            self.daemon.kill()
+
+    def connected(self) -> bool:
+        """Tell whether the daemon that runs now said so itself, and is connected."""
+        facts = self.view.daemon()
+        return (
+            self.daemon is not None and facts.get("pid") == self.daemon.pid and bool(facts.get("health"))
+            and not self.conditions & {"broker-down", "broker-auth", "broker-tls"}
+        )  # fmt: skip
+
+    def retained_on(self, topic: str) -> bytes:
+        """Return what the broker retains on one topic."""
+        with RawClient(self.url("edge", direct=True), ca=self.ca) as listener:
+            listener.subscribe(topic)
+            return bytes(listener.wait_for_topic(topic).payload)
+
+    @staticmethod
+    def tracing(paths: Sequence[Path], injection: str) -> tuple[str, ...]:
+        """Return the words of strace that do something at system calls on some paths."""
+        named = [word for path in paths for word in ("-P", str(path))]
+        return ("strace", "-f", "-qq", "-o", "/dev/null", *named, "-e", f"inject=all:{injection}")
+
+    def trace(self, pid: int, paths: Sequence[Path], injection: str) -> Child:
+        """Have strace do something at a running process's system calls on some paths."""
+        words = [word for word in self.tracing(paths, injection) if word != "-qq"]
+        tracer = Child([*words, "-p", str(pid)], {}, self.folder / "logs" / "strace.log")
+        self._opened.callback(tracer.kill)
+        self.until(lambda: "attached" in tracer.said or not tracer.running, "strace")
+        return tracer
 
     # looking --------------------------------------------------------------------------------------
 

@@ -36,6 +36,17 @@ class Writer:
         mine = {"count": self._count, "token": f"{self._name}-{self._count}", **more}
         return self._commit(service, lambda stored: {**stored, **mine}, expect)
 
+    def write_all(self, services: Sequence[str], **more: Any) -> None:
+        """Change many services in one commit.
+
+        Raises: ConfigDaemonError when that was refused.
+        """
+        self._count += 1
+        mine = {"count": self._count, "token": f"{self._name}-{self._count}", **more}
+        made = self._writer.commit([Edit(name, lambda stored: {**stored, **mine}) for name in services], by=self._name)
+        for written in made:
+            self._say("ack", written.service, written.version, mine)
+
     def delete(self, service: str) -> int | None:
         """Delete a service; return the version of its tombstone, None when that was refused."""
         return self._commit(service, lambda _: None, None)
