@@ -149,11 +149,10 @@ def one_topic_denied(stage: Stage) -> None:
     denied, other = stage.services[:2]
     _acl(stage, f"topic deny system/config/{denied}\ntopic readwrite system/#")
     stage.pass_time(0.1)  # the broker has no answer to a signal
-    stage.expect(condition="publish-denied", ok=False, event="publish-denied")
     stage.wrong()
     writer = stage.writer()
     writer.write(denied)
-    stage.until(lambda: "publish-denied" in stage.conditions, "the refusal")
+    stage.see(condition="publish-denied", ok=False, event="publish-denied")
     version = writer.write(other)
     stage.until(lambda: stage.in_force({other: version}), "the other service")
     _acl(stage, "topic readwrite #")
@@ -169,8 +168,7 @@ def no_read_back(stage: Stage) -> None:
     _acl(stage, "topic write system/#")
     stage.broker.stop()
     stage.broker.start()
-    stage.expect(within=12, condition="readback-unavailable", ok=False, event="readback-unavailable")
-    stage.until(lambda: "readback-unavailable" in stage.conditions, "the condition")
+    stage.see(within=12, condition="readback-unavailable", ok=False, event="readback-unavailable")
     stage.wrong()
     before = stage.stored_versions()
     stage.until(lambda: stage.in_force(before), "what is published meanwhile")
@@ -234,9 +232,8 @@ def too_large_for_the_broker(stage: Stage) -> None:
     """A config is larger than the broker takes: that service is named, the others go on, the connection stays."""
     large, other = stage.services[:2]
     writer = stage.writer()
-    stage.expect(condition="too-large")
     writer.write(large, padding="x" * 5000)
-    stage.until(lambda: "too-large" in stage.conditions, "the condition too-large")
+    stage.see(condition="too-large")
     version = writer.write(other)
     stage.until(lambda: stage.in_force({other: version}), "the other service")
     stage.must("broker-down" not in stage.conditions, "the connection stays")
@@ -257,7 +254,8 @@ def topics_overwritten(stage: Stage) -> None:
     stage.until(stage.confirmed, "the broker's word")
     new = retained(stage)[topic]
     with client(stage) as attacker:
-        for raw in (b"garbage", old[topic], old[f"system/config/{other}"], b""):
+        attacks = [b"garbage", old[topic], old[f"system/config/{other}"], b""]
+        for raw in attacks if stage.full else stage.rng.sample(attacks, 2):
             attacker.clear()
             attacker.publish(topic, stage.theirs(raw), retain=True)
             newest = attacker.wait_for(lambda found, raw=raw: [m for m in found if m.topic == topic and m.payload != raw])
@@ -307,11 +305,13 @@ def one_topic_withheld(stage: Stage) -> None:
     stage.until(stage.confirmed, "the broker's word")
     extra = [f"more-{number}" for number in range(6)]
     stage.define(extra)
-    began = time.monotonic()
+    began, writer = time.monotonic(), stage.writer()
     for name in extra:  # each of them is a reason for a beacon, which is due in half a minute else
         stage.until(lambda name=name: writer.write(name), "a service that was defined just now")
         stage.pass_time(0.4)
-    stage.until(lambda: "frozen" in stage.reports("edge-1")[-1].get("flags", ()), "the flag frozen", 90)
+    stage.until(
+        lambda: any("frozen" in one.get("flags", ()) for one in stage.reports("edge-1")), "the flag frozen", 90
+    )
     stage.figures["frozen_after_seconds"] = round(time.monotonic() - began, 3)
     _acl(stage, "topic readwrite #")
     stage.broker.stop()

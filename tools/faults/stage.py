@@ -26,13 +26,14 @@ import apsw
 
 from config_daemon.cli.private_broker import ends_with_parent
 from config_daemon.cli.private_broker_files import mosquitto_programs
+from config_daemon.store import cache as cache_file
 from config_daemon.store.files import Files
 from config_daemon.store.ground import load_ground
 from config_daemon.store.status import StatusView
 from config_daemon.wire.keys import public_key_pem
 from tests.broker_conf import Conf
 from tests.broker_proxy import Proxy
-from tests.raw_client import RawClient
+from tests.raw_client import RawClient, Refused
 from tests.real_broker import LocalBroker
 from tools.faults.children import Child
 from tools.faults.traffic import Traffic, Writer
@@ -299,6 +300,12 @@ class Stage:
         self.until(lambda: "attached" in tracer.said or not tracer.running, "strace")
         return tracer
 
+    def cache_is_new(self) -> bool:
+        """Tell whether the cache holds what is stored."""
+        kept = cache_file.load(self.files.cache, self.ground.keys.hmac_keys())
+        versions = {name: one.fingerprint.config_version for name, one in kept.sealed.items()} if kept else {}
+        return versions == self.stored_versions()
+
     # looking --------------------------------------------------------------------------------------
 
     def until(self, look: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any:
@@ -339,6 +346,22 @@ class Stage:
         """Have the checker look for a health that says this, from now on; `wire`: on the broker, not only here."""
         self.note("expect", health={_LONG.get(name, name): value for name, value in health.items()}, within=within,
                   wire=wire)  # fmt: skip
+
+    def see(self, *, within: float = 5.0, **health: Any) -> None:
+        """Expect a health on the broker, and look until it is there or too late; the checker judges."""
+        self.expect(within=within, **health)
+        wanted = {_LONG.get(name, name): value for name, value in health.items()}
+        end = time.monotonic() + within
+        while time.monotonic() < end and not self._told(wanted):
+            time.sleep(0.02)
+
+    def _told(self, wanted: Mapping[str, Any]) -> bool:
+        try:
+            said = json.loads(self.retained_on(HEALTH))
+        except (OSError, ValueError, AssertionError, Refused):
+            return False
+        names = [condition["name"] for condition in said["conditions"]]
+        return all(value in names if name == "condition" else said[name] == value for name, value in wanted.items())
 
     def wrong(self, within: float = 5.0) -> None:
         """Note that from now on, and after a little time, no health may say that all is well."""
