@@ -28,6 +28,7 @@ class Fault:
     services: int = 3
     conf: Callable[[Path], Conf] = lambda folder: Conf()
     options: Mapping[str, Any] = field(default_factory=dict)
+    in_check: bool = True  # False: it needs mounts or namespaces, and is for `make faults`
 
 
 FAULTS: dict[str, Fault] = {}
@@ -108,4 +109,6 @@ def _act(one: Fault, stage: Stage) -> list[str]:
             one.act(stage)
     except Unexpected as error:
         return [f"row {one.row}: {error}"]
+    except Exception as error:  # noqa: BLE001 - a driver that broke has shown nothing, and must say so
+        return [f"row {one.row}: the driver broke: {type(error).__name__}: {error}"]
     return []

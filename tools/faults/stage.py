@@ -26,6 +26,7 @@ import apsw
 
 from config_daemon.cli.private_broker import ends_with_parent
 from config_daemon.cli.private_broker_files import mosquitto_programs
+from config_daemon.errors import CacheError
 from config_daemon.store import cache as cache_file
 from config_daemon.store.files import Files
 from config_daemon.store.ground import load_ground
@@ -62,6 +63,7 @@ class Stage:
         self, folder: Path, seed: int, *, full: bool = False, services: int = 3, conf: Conf | None = None,
         through_proxy: bool = False, environment: Mapping[str, str] | None = None, patience: float = 10.0,
         data_folder: Path | None = None, starts_itself: bool = False,
+        overlays: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         self.folder, self.seed, self.full, self.patience = folder, seed, full, patience
         self.rng = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
@@ -72,7 +74,7 @@ class Stage:
         self.data = data_folder or folder / "data"
         self.daemon: Child | None = None
         self.workers: dict[str, Child] = {}
-        self._conf, self._through_proxy, self._overlays = conf or Conf(), through_proxy, {}
+        self._conf, self._through_proxy, self._overlays = conf or Conf(), through_proxy, overlays or {}
         self._opened, self._writers = contextlib.ExitStack(), 0
         self.figures: dict[str, Any] = {}
         self.starts_itself = starts_itself
@@ -300,6 +302,13 @@ class Stage:
         self.until(lambda: "attached" in tracer.said or not tracer.running, "strace")
         return tracer
 
+    def cache_is_sealed(self) -> bool:
+        """Tell whether the cache is sealed with the present key alone."""
+        try:
+            return cache_file.load(self.files.cache, self.ground.keys.hmac_keys()[:1]) is not None
+        except CacheError:
+            return False
+
     def cache_is_new(self) -> bool:
         """Tell whether the cache holds what is stored."""
         kept = cache_file.load(self.files.cache, self.ground.keys.hmac_keys())
@@ -375,10 +384,6 @@ class Stage:
         """Note that a message is not the daemon's doing: forged, or put back."""
         self.note("theirs", sha256=hashlib.sha256(raw).hexdigest())
         return raw
-
-    def overlay(self, service: str, key: str, *values: Any) -> None:
-        """Note which values `.env` gives a key in this run; call it before the stage is entered."""
-        self._overlays.setdefault(service, {})[key] = list(values)
 
     # the checker ----------------------------------------------------------------------------------
 

@@ -88,7 +88,9 @@ def _read(connection: apsw.Connection) -> Book:
     for service, key, text in connection.execute("SELECT service, key, value_json FROM config_items"):
         book.items.setdefault(service, {})[key] = text
     columns = "service, key, old_value_json, new_value_json, version, change_id"
-    book.history = [Line(*row) for row in connection.execute(f"SELECT {columns} FROM config_history ORDER BY id")]
+    # lines without a service begin a chain anew and change nothing
+    told = connection.execute(f"SELECT {columns} FROM config_history WHERE service <> '' ORDER BY id")
+    book.history = [Line(*row) for row in told]
     return book
 
 
