@@ -8,7 +8,7 @@ PYTEST = $(BIN)/python -m pytest -n $$(( $$(nproc) + 1 )) --dist worksteal
 # they start a thousand Pythons: where bytecode is not kept, as in many images, each would compile everything anew
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup run test check lint types bench fuzz faults schemas clean
+.PHONY: setup run test check lint types bench fuzz faults soak schemas clean
 
 setup: $(STAMP)
 
@@ -26,10 +26,10 @@ $(STAMP): pyproject.toml constraints.txt
 run: setup
 	@$(BIN)/config-daemon dev
 
-test: setup need-mosquitto
+test: setup need-mosquitto need-strace
 	@$(PYTEST)
 
-check: setup need-mosquitto lint types
+check: setup need-mosquitto need-strace lint types
 	@$(PYTEST)
 
 lint: setup
@@ -48,6 +48,22 @@ COUNT = 1000000
 SEED = 20260314
 fuzz: setup
 	@$(BIN)/python -m tools.fuzz --count $(COUNT) --seed $(SEED) $(READERS)
+
+# every row of the fault campaign in full: `make faults ROWS="12 35" SEED=7` for some; results are kept, and told by
+# `python -m tools.faults.report`. `make soak RUNS=300` kills at random under 50 writes a second.
+RUNS = 300
+ROWS =
+RESULTS = tools/faults/results
+CHOSEN = $(if $(filter command environment,$(firstword $(origin SEED))),--seed $(SEED))
+faults: setup need-mosquitto need-strace
+	@$(BIN)/python -m tools.faults --full --results $(RESULTS)/faults.jsonl $(CHOSEN) $(if $(ROWS),--rows $(ROWS))
+
+soak: setup need-mosquitto
+	@$(BIN)/python -m tools.faults.soak --runs $(RUNS) --results $(RESULTS)/soak.jsonl $(CHOSEN)
+
+.PHONY: need-strace
+need-strace:
+	@command -v strace >/dev/null || { echo "strace is missing: apt-get install strace"; exit 1; }
 
 .PHONY: need-mosquitto
 need-mosquitto:

@@ -56,5 +56,7 @@ def test_the_checker_shares_no_code_with_the_product() -> None:
         "import sys, tools.faults.checker.__main__\n"
         "sys.exit(str([name for name in sys.modules if name.startswith('config_daemon')] or ''))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
     assert done.stderr.strip() == ""

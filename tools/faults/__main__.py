@@ -23,7 +23,9 @@ def main() -> int:
     bad = 0
     for turn in range(arguments.runs):
         for one in sorted(chosen, key=lambda fault: (fault.row, fault.name)):
-            result = run(one, seed + turn, full=arguments.full, keep=arguments.keep and arguments.keep / one.name)
+            result = run(
+                one, seed + turn, full=arguments.full, keep=arguments.keep and arguments.keep / one.name
+            )
             bad += bool(result.violations)
             tell(result)
             if arguments.results:
@@ -48,7 +50,9 @@ def tell(result: Result) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tools.faults", description=__doc__)
-    parser.add_argument("--fault", action="append", default=[], metavar="NAME", help="which; all of them without")
+    parser.add_argument(
+        "--fault", action="append", default=[], metavar="NAME", help="which; all of them without"
+    )
     parser.add_argument("--rows", nargs="*", default=[], help="numbers of rows")
     parser.add_argument("--seed", type=int, help="what chance follows from; printed when it is not given")
     parser.add_argument("--runs", type=int, default=1, help="how often, each time with the next seed")

@@ -11,6 +11,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -63,14 +64,18 @@ def put_database(stage: Stage, copy: Path) -> None:
 def overwrite(path: Path, offset: int, content: bytes) -> None:
     """Write bytes into a file as another process."""
     subprocess.run(
-        ["dd", f"of={path}", "bs=1", f"seek={offset}", "conv=notrunc", "status=none"], input=content, check=True
+        ["dd", f"of={path}", "bs=1", f"seek={offset}", "conv=notrunc", "status=none"],
+        input=content,
+        check=True,
     )
 
 
 def bytes_of(path: Path, offset: int, count: int) -> bytes:
     """Read bytes of a file as another process."""
     return subprocess.run(
-        ["dd", f"if={path}", "bs=1", f"skip={offset}", f"count={count}", "status=none"], capture_output=True, check=True
+        ["dd", f"if={path}", "bs=1", f"skip={offset}", f"count={count}", "status=none"],
+        capture_output=True,
+        check=True,
     ).stdout
 
 
@@ -157,7 +162,13 @@ def live(connected: RawClient, service: str) -> list[Message]:
 
 def published(connected: RawClient, service: str) -> int:
     """Return how many different messages somebody heard for a service."""
-    return len({message.payload for message in list(connected.messages) if message.topic == f"system/config/{service}"})
+    return len(
+        {
+            message.payload
+            for message in list(connected.messages)
+            if message.topic == f"system/config/{service}"
+        }
+    )
 
 
 # clocks -------------------------------------------------------------------------------------------
@@ -177,3 +188,27 @@ class Clock:
         beside = self._file.with_name("clock.new")
         beside.write_text(json.dumps(int(seconds * 1e9)))
         beside.replace(self._file)
+
+
+# people -------------------------------------------------------------------------------------------
+
+
+def command(stage: Stage, *words: str) -> tuple[int, str]:
+    """Run one of the product's commands; return its exit code and what it said."""
+    done = subprocess.run(
+        [sys.executable, "-m", "config_daemon.cli.main", *words, "--data", str(stage.data)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stderr or done.stdout
+
+
+_OTHERS = "".join(f"user {user}\ntopic readwrite #\n" for user in ("edge", "ear"))
+OPEN_ACL = f"user daemon\ntopic readwrite #\n{_OTHERS}"
+
+
+def allow(stage: Stage, daemon: str = "topic readwrite #", edge: str = "topic readwrite #") -> None:
+    """Change what daemon and workers may do, as an operator does: the file, and the signal to read it."""
+    rest = f"user edge\n{edge}\nuser ear\ntopic readwrite #\n"
+    (stage.folder / "broker" / "acl").write_text(f"user daemon\n{daemon}\n{rest}")
+    os.kill(stage.broker.pid, signal.SIGHUP)
+    stage.pass_time(0.1)  # the broker has no answer to a signal

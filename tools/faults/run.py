@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.broker_conf import Conf
-from tools.faults.stage import Stage, Unexpected
+from tools.faults.scene import Unexpected
+from tools.faults.stage import Stage
 
 Act = Callable[[Stage], None]
 
@@ -87,7 +88,10 @@ def _run(one: Fault, seed: int, full: bool, folder: Path, plant: Mapping[str, st
     result = Result(one.row, one.name, seed, full, 0.0, [])
     conf = one.conf(folder)
     try:
-        with Stage(folder, seed, full=full, services=one.services, conf=conf, environment=environment, **options) as stage:
+        made = Stage(
+            folder, seed, full=full, services=one.services, conf=conf, environment=environment, **options
+        )
+        with made as stage:
             trouble = _act(one, stage)
             verdict = stage.verdict()
             result.figures = stage.figures
@@ -103,8 +107,7 @@ def _run(one: Fault, seed: int, full: bool, folder: Path, plant: Mapping[str, st
 def _act(one: Fault, stage: Stage) -> list[str]:
     """Let it happen; return what did not go as the row says."""
     try:
-        if not stage.starts_itself:
-            stage.begin()
+        stage.begin()
         with stage.traffic(one.rate) if one.rate else contextlib.nullcontext():
             one.act(stage)
     except Unexpected as error:

@@ -43,7 +43,9 @@ class Writer:
         """
         self._count += 1
         mine = {"count": self._count, "token": f"{self._name}-{self._count}", **more}
-        made = self._writer.commit([Edit(name, lambda stored: {**stored, **mine}) for name in services], by=self._name)
+        made = self._writer.commit(
+            [Edit(name, lambda stored: {**stored, **mine}) for name in services], by=self._name
+        )
         for written in made:
             self._say("ack", written.service, written.version, mine)
 
@@ -72,7 +74,13 @@ class Writer:
         return version
 
     def _say(self, kind: str, service: str, version: int | None, values: Any) -> None:
-        line = {"kind": kind, "at": time.monotonic(), "service": service, "version": version, "values": values}
+        line = {
+            "kind": kind,
+            "at": time.monotonic(),
+            "service": service,
+            "version": version,
+            "values": values,
+        }
         os.write(self._log, json.dumps(line).encode() + b"\n")
 
 

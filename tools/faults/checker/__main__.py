@@ -20,7 +20,7 @@ from tools.faults.checker import laws
 from tools.faults.checker.book import Board, Book, copy, read
 from tools.faults.checker.ear import Ear
 from tools.faults.checker.leaks import n7
-from tools.faults.checker.record import Record, keys_of, gather
+from tools.faults.checker.record import Record, gather, keys_of
 
 LOOK_SECONDS = 0.1
 BOARD_SECONDS = 0.05
@@ -65,7 +65,12 @@ class Judge:
                 breaches.append(f"N0 nothing was {what}: this run shows nothing")
         seen = {"acknowledged": acked, "applied": taken, "heard": len(self._ear.heard), "refused": sum(
             ack["kind"] == "refused" for ack in record.acks)}  # fmt: skip
-        return {"violations": breaches, "settled_seconds": round(took, 3), "retained": len(retained or {}), **seen}
+        return {
+            "violations": breaches,
+            "settled_seconds": round(took, 3),
+            "retained": len(retained or {}),
+            **seen,
+        }
 
     def _look(self) -> tuple[Record, Book, dict[str, bytes] | None, list[str]]:
         """Look at everything once; the last of what is returned is what has not come to its end."""

@@ -55,7 +55,9 @@ def copy(path: Path, beside: Path) -> Path:
     Raises: apsw.Error.
     """
     beside.unlink(missing_ok=True)
-    source = apsw.Connection(f"file:{quote(str(path))}?mode=rw", flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI)
+    source = apsw.Connection(
+        f"file:{quote(str(path))}?mode=rw", flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
+    )
     source.set_busy_timeout(2000)
     target = apsw.Connection(str(beside))
     try:
@@ -81,15 +83,19 @@ def read(path: Path, beside: Path) -> Book:
 
 def _read(connection: apsw.Connection) -> Book:
     book = Book(sound=str(connection.pragma("integrity_check")))
-    for service, version, text in connection.execute("SELECT service, version, config_json FROM service_configs"):
+    for service, version, text in connection.execute(
+        "SELECT service, version, config_json FROM service_configs"
+    ):
         book.rows[service] = (version, json.loads(text))
     for service, version in connection.execute("SELECT service, version FROM deleted_services"):
         book.rows[service] = (version, None)
     for service, key, text in connection.execute("SELECT service, key, value_json FROM config_items"):
         book.items.setdefault(service, {})[key] = text
-    columns = "service, key, old_value_json, new_value_json, version, change_id"
     # lines without a service begin a chain anew and change nothing
-    told = connection.execute(f"SELECT {columns} FROM config_history WHERE service <> '' ORDER BY id")
+    told = connection.execute(
+        "SELECT service, key, old_value_json, new_value_json, version, change_id FROM config_history"
+        " WHERE service <> '' ORDER BY id"
+    )
     book.history = [Line(*row) for row in told]
     return book
 
@@ -104,10 +110,13 @@ class Board:
         """Return the daemon's present health as the board has it; nothing while there is none."""
         with contextlib.suppress(apsw.Error, ValueError):
             connection = apsw.Connection(
-                f"file:{quote(str(self._path))}?mode=rw", flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
+                f"file:{quote(str(self._path))}?mode=rw",
+                flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI,
             )
             try:
-                facts = {key: json.loads(text) for key, text in connection.execute("SELECT key, value FROM daemon")}
+                facts = {
+                    key: json.loads(text) for key, text in connection.execute("SELECT key, value FROM daemon")
+                }
                 names = [name for (name,) in connection.execute("SELECT name FROM conditions")]
             finally:
                 connection.close(True)

@@ -32,14 +32,18 @@ class Truth:
         self._committed: dict[tuple[str, int], list[Values]] = defaultdict(list)
         for service, versions in self.states.items():
             for version, texts in versions.items():
-                self._committed[service, version].append({key: json.loads(text) for key, text in texts.items()})
+                self._committed[service, version].append(
+                    {key: json.loads(text) for key, text in texts.items()}
+                )
         for ack in self.record.acks:
             if ack["kind"] == "ack" and ack["values"] is not None:
                 self._committed[ack["service"], ack["version"]].append(ack["values"])
 
     def fits(self, service: str, version: int, config: Values) -> bool:
         """Tell whether a config is what some committed version comes to."""
-        return any(self._is_effective(service, values, config) for values in self._committed[service, version])
+        return any(
+            self._is_effective(service, values, config) for values in self._committed[service, version]
+        )
 
     def _is_effective(self, service: str, values: Values, config: Values) -> bool:
         wanted = {**self.record.spec["defaults"], **values}
@@ -90,7 +94,9 @@ def n2(truth: Truth, retained: Mapping[str, bytes] | None, keys: dict[str, set[b
         return
     for service, (version, values) in truth.book.rows.items():
         try:
-            held = wire.unseal(f"system/config/{service}", retained.get(f"system/config/{service}", b""), keys)
+            held = wire.unseal(
+                f"system/config/{service}", retained.get(f"system/config/{service}", b""), keys
+            )
         except (wire.Forged, ValueError) as error:
             yield f"{service}: the broker holds nothing of ours ({error})"
             continue
@@ -109,7 +115,9 @@ def n3(truth: Truth, retained: Mapping[str, bytes] | None, keys: dict[str, set[b
     """Every worker applied what the broker holds."""
     for service in truth.book.rows:
         try:
-            held = wire.unseal(f"system/config/{service}", (retained or {}).get(f"system/config/{service}", b""), keys)
+            held = wire.unseal(
+                f"system/config/{service}", (retained or {}).get(f"system/config/{service}", b""), keys
+            )
         except (wire.Forged, ValueError):
             continue  # N2 says so
         for worker in truth.record.workers:
@@ -157,7 +165,9 @@ def _worker_order(truth: Truth, name: str, said: list[dict[str, Any]]) -> Iterat
 def _numbers(record: Record) -> Iterator[str]:
     """A number belongs to one message, whichever topic it is for."""
     used: dict[Place, str] = {}
-    forked = any(note["kind"] == "forked" for note in record.notes)  # two daemons with one key: only configs count
+    forked = any(
+        note["kind"] == "forked" for note in record.notes
+    )  # two daemons with one key: only configs count
     for one in record.sealed:
         if forked and one.message.kind != "config":
             continue
@@ -171,7 +181,9 @@ def _numbers(record: Record) -> Iterator[str]:
 def n5(truth: Truth) -> Iterator[str]:
     """One line of history for each changed key, one change id for each version, versions from 1 without a gap."""
     lines = truth.book.history
-    for (service, version, key), count in Counter((one.service, one.version, one.key) for one in lines).items():
+    for (service, version, key), count in Counter(
+        (one.service, one.version, one.key) for one in lines
+    ).items():
         if count > 1:
             yield f"{service} version {version}: {key} is told {count} times"
     changes: dict[tuple[str, int], set[str]] = defaultdict(set)
@@ -198,16 +210,19 @@ def n6(record: Record, board: list[tuple[float, dict[str, Any]]]) -> Iterator[st
         sources = wire_says if note["wire"] else [*wire_says, *board]
         until = note["at"] + note["within"]
         if not any(note["at"] <= at <= until and _says(said, note["health"]) for at, said in sources):
-            yield f"health did not say {note['health']} within {note['within']} s; it said {_words(sources, note['at'])}"
+            said = _words(sources, note["at"])
+            yield f"health did not say {note['health']} within {note['within']} s; it said {said}"
     for begin, end in _wrongs(record):
         for one in record.sealed:
-            if one.message.kind == "health" and not one.heard.retained and begin <= one.heard.at <= end:
-                if one.message.body["ok"]:
-                    yield "health said that all is well while it was not"
-                    break
+            is_then = not one.heard.retained and begin <= one.heard.at <= end
+            if one.message.kind == "health" and is_then and one.message.body["ok"]:
+                yield "health said that all is well while it was not"
+                break
 
 
-def n6_at_the_end(retained: Mapping[str, bytes] | None, topic: str, keys: dict[str, set[bytes]]) -> Iterator[str]:
+def n6_at_the_end(
+    retained: Mapping[str, bytes] | None, topic: str, keys: dict[str, set[bytes]]
+) -> Iterator[str]:
     """In the end all is well, and health says so."""
     try:
         body = wire.unseal(topic, (retained or {}).get(topic, b""), keys).body
@@ -215,7 +230,8 @@ def n6_at_the_end(retained: Mapping[str, bytes] | None, topic: str, keys: dict[s
         yield f"no health at the end ({error})"
         return
     if not body["ok"]:
-        yield f"health at the end: {body['database_status']}, {body['operational_mode']}, {body['event']}, {body['err']}"
+        told = ", ".join(str(body[name]) for name in ("database_status", "operational_mode", "event", "err"))
+        yield f"health at the end: {told}"
 
 
 def _flat(one: Sealed) -> dict[str, Any]:
@@ -250,4 +266,9 @@ def _wrongs(record: Record) -> Iterator[tuple[float, float]]:
 
 
 def _declared_lost(record: Record) -> set[tuple[str, int]]:
-    return {(note["service"], version) for note in record.notes if note["kind"] == "lost" for version in note["versions"]}
+    return {
+        (note["service"], version)
+        for note in record.notes
+        if note["kind"] == "lost"
+        for version in note["versions"]
+    }

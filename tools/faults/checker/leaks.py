@@ -24,7 +24,11 @@ def n7(secrets: list[str], heard: list[Heard], folders: list[Path], copies: list
     for path in [*_files(folders), *copies]:
         with contextlib.suppress(OSError):
             content = path.read_bytes()
-            yield from (f"secret {number} is in {path.name}" for needle, number in needles.items() if needle in content)
+            yield from (
+                f"secret {number} is in {path.name}"
+                for needle, number in needles.items()
+                if needle in content
+            )
 
 
 def forms(secret: str) -> set[bytes]:
@@ -35,7 +39,11 @@ def forms(secret: str) -> set[bytes]:
         plain |= {raw} if len(raw) >= 16 else set()
     every = set(plain)
     for one in plain:
-        every |= {base64.b64encode(one).rstrip(b"="), base64.urlsafe_b64encode(one).rstrip(b"="), one.hex().encode()}
+        every |= {
+            base64.b64encode(one).rstrip(b"="),
+            base64.urlsafe_b64encode(one).rstrip(b"="),
+            one.hex().encode(),
+        }
     return every
 
 
