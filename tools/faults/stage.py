@@ -217,14 +217,14 @@ class Stage(Notes):
         self.until(lambda: self.files.cache.exists(), "the cache")
 
     @staticmethod
-    def tracing(paths: Sequence[Path], injection: str) -> tuple[str, ...]:
+    def tracing(paths: Sequence[Path], injection: str, calls: str = "all") -> tuple[str, ...]:
         """Return the words of strace that do something at system calls on some paths."""
         named = [word for path in paths for word in ("-P", str(path))]
-        return ("strace", "-f", "-qq", "-o", "/dev/null", *named, "-e", f"inject=all:{injection}")
+        return ("strace", "-D", "-f", "-qq", "-o", "/dev/null", *named, "-e", f"inject={calls}:{injection}")
 
-    def trace(self, pid: int, paths: Sequence[Path], injection: str) -> Child:
+    def trace(self, pid: int, paths: Sequence[Path], injection: str, calls: str = "all") -> Child:
         """Have strace do something at a running process's system calls on some paths."""
-        words = [word for word in self.tracing(paths, injection) if word != "-qq"]
+        words = [word for word in self.tracing(paths, injection, calls) if word not in ("-D", "-qq")]
         tracer = Child([*words, "-p", str(pid)], {}, self.folder / "logs" / "strace.log")
         self._opened.callback(tracer.kill)
         self.until(lambda: "attached" in tracer.said or not tracer.running, "strace")

@@ -9,6 +9,7 @@ from tools.faults.run import FAULTS, Fault
 __all__ = ["FAULTS", "Fault"]
 
 for _part in (
-    "daemon", "broker", "attack", "access", "load", "store", "store_other", "machine", "keys", "daemons", "worker",
+    "daemon", "broker", "attack", "access", "load", "store", "store_other", "machine", "keys", "daemons",
+    "recovery", "worker",
 ):  # fmt: skip
     import_module(f"tools.faults.rows_{_part}")

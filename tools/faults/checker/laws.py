@@ -29,6 +29,9 @@ class Truth:
 
     def __post_init__(self) -> None:
         self.states = self.book.states()
+        rebuilt = [note for note in self.record.notes if note["kind"] == "rebuilt"]
+        self.is_rebuilt = bool(rebuilt)  # history began anew then
+        self.listed_as_lost = {service for note in rebuilt for service in note["lost"]}
         self._committed: dict[tuple[str, int], list[Values]] = defaultdict(list)
         for service, versions in self.states.items():
             for version, texts in versions.items():
@@ -38,6 +41,15 @@ class Truth:
         for ack in self.record.acks:
             if ack["kind"] == "ack" and ack["values"] is not None:
                 self._committed[ack["service"], ack["version"]].append(ack["values"])
+
+    def committed(self, service: str, version: int) -> list[Values]:
+        """Return the values that were committed as a version."""
+        return self._committed[service, version]
+
+    def begins(self, service: str) -> int:
+        """Return the first version that history has to tell of."""
+        told = self.states.get(service, {})
+        return min(told, default=1 << 53) if self.is_rebuilt else 1
 
     def fits(self, service: str, version: int, config: Values) -> bool:
         """Tell whether a config is what some committed version comes to."""
@@ -59,21 +71,25 @@ def n1(truth: Truth) -> Iterator[str]:
     if book.sound != "ok":
         yield f"the database is not sound: {book.sound[:200]}"
     for ack in truth.record.acks:
-        if ack["kind"] != "ack" or (ack["service"], ack["version"]) in lost:
-            continue
         service, version = ack["service"], ack["version"]
+        if ack["kind"] != "ack" or (service, version) in lost or service in truth.listed_as_lost:
+            continue
         stands_at = book.rows.get(service, (0, None))[0]
         texts = truth.states.get(service, {}).get(version)
         found = None if texts is None else {key: json.loads(text) for key, text in texts.items()}
         if stands_at < version:
             yield f"{service} version {version} was acknowledged, the database stands at {stands_at}"
-        elif found != (ack["values"] or {}):
+        elif version >= truth.begins(service) and found != (ack["values"] or {}):
             yield f"{service} version {version} was acknowledged as {ack['values']}, history has {found}"
     for service, (version, values) in book.rows.items():
         yield from _halves(truth, service, version, values)
 
 
 def _halves(truth: Truth, service: str, version: int, values: Values | None) -> Iterator[str]:
+    if version < truth.begins(service):
+        if values is not None and values not in truth.committed(service, version):
+            yield f"{service}: the row says {values}, and that was never acknowledged as version {version}"
+        return
     texts = truth.states.get(service, {}).get(version, {})
     told = {key: json.loads(text) for key, text in texts.items()}
     if (values or {}) != told:
@@ -190,7 +206,8 @@ def n5(truth: Truth) -> Iterator[str]:
     values: dict[tuple[str, str], str] = {}
     for one in lines:
         changes[one.service, one.version].add(one.change)
-        if (one.old or "") != values.get((one.service, one.key), ""):
+        before = values.get((one.service, one.key), (one.old or "") if truth.is_rebuilt else "")
+        if (one.old or "") != before:
             yield f"{one.service} version {one.version}: {one.key} was not {one.old} before"
         values[one.service, one.key] = one.new
     for (service, version), names in changes.items():
@@ -198,8 +215,9 @@ def n5(truth: Truth) -> Iterator[str]:
             yield f"{service} version {version}: {len(names)} change ids"
     for service, (version, _) in truth.book.rows.items():
         told = sorted(number for name, number in changes if name == service)
-        if told != list(range(1, version + 1)):
-            missing = sorted(set(range(1, version + 1)) ^ set(told))[:5]
+        wanted = list(range(truth.begins(service), version + 1))
+        if told != wanted:
+            missing = sorted(set(wanted) ^ set(told))[:5]
             yield f"{service} stands at version {version}; history differs at {missing}"
 
 
