@@ -197,12 +197,16 @@ def flipped_while_running(stage: Stage) -> None:
 @fault(34, "bits-flipped", rate=0)
 def bits_flipped(stage: Stage) -> None:
     """Bits flip anywhere: whatever changes a config is found by the reader, and nothing of it is published."""
+    writer = stage.writer()
+    for service in stage.services:
+        writer.write(service, padding="y" * 3500)  # so that many a flip meets one
+    stage.until(lambda: stage.in_force(stage.stored_versions()), "the rows of some size")
     stage.kill_daemon()
     checkpoint(stage)
     good, rng = copy_database(stage), stage.rng
     wanted, sealer = _rows(good, stage), stage.ground.keys.row_sealer()
     changed = found = 0
-    for _ in range(int(stage.scaled(40, 1000))):
+    for _ in range(int(stage.scaled(200, 1000))):
         bad = stage.folder / "scratch" / "bad.db"
         bad.write_bytes(_with_a_bit_flipped(good.read_bytes(), rng))
         reader = SqliteReader(bad, sealer)
@@ -216,7 +220,11 @@ def bits_flipped(stage: Stage) -> None:
         if rows != wanted:
             changed += 1
             found += all(not isinstance(row, Row) or row == wanted.get(name) for name, row in rows.items())
-    stage.figures |= {"flips": int(stage.scaled(40, 1000)), "that_changed_something": changed, "found": found}
+    stage.figures |= {
+        "flips": int(stage.scaled(200, 1000)),
+        "that_changed_something": changed,
+        "found": found,
+    }
     stage.must(changed == found, f"{changed - found} flips changed a config and were not found")
     for _ in range(int(stage.scaled(1, 20))):
         put_database(stage, good)
