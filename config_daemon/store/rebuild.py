@@ -8,7 +8,7 @@ what is lost is told; a new epoch, so that nothing older can be mistaken for new
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -47,6 +47,7 @@ class Site(NamedTuple):
     definitions: Definitions
     model_hash: str
     fixed: Fixed
+    alive: Callable[[], None] = lambda: None
 
 
 class Order(NamedTuple):
@@ -122,10 +123,19 @@ def _built(site: Site, order: Order, cached: Cache | None) -> Intent:
     """Build and verify the new database. Raises: StoreError; UsageError; nothing is left of it then."""
     marks, path, epoch = site.numbers.marks, beside(site.files.database), str(uuid.uuid4())
     terms = Terms(
-        site.sealer, site.definitions, site.model_hash, epoch, order.now, order.by, order.reason, marks.audit
+        site.sealer,
+        site.definitions,
+        site.model_hash,
+        epoch,
+        order.now,
+        order.by,
+        order.reason,
+        marks.audit,
+        site.alive,
     )
     try:
         kept, lost = _make(site, order, cached, path, terms)
+        site.alive()
         building.verify(path, site.sealer, epoch, len(kept))
     except (ConfigDaemonError, OSError) as error:
         discard(path)
@@ -154,6 +164,7 @@ def _make(
         {name: one.fingerprint.config_version for name, one in cached.sealed.items()} if cached else {}
     )
     found = _found(site, order, cached, since.place)
+    site.alive()
     kept: Mapping[str, Kept] = {}
     if order.source == "file":
         assert order.file is not None

@@ -95,7 +95,10 @@ class House:
         """Rebuild as daemon and command do."""
         self.store.close()
         sealer, fixed = more.pop("sealer", SEALER), more.pop("fixed", {})
-        site = Site(self.store.files, sealer, (HMAC,), self.numbers(), FakeDefinitions(), "f" * 64, fixed)
+        alive = more.pop("alive", lambda: None)
+        site = Site(
+            self.store.files, sealer, (HMAC,), self.numbers(), FakeDefinitions(), "f" * 64, fixed, alive
+        )
         return rebuild(site, Order(source, "test", reason, LATER, **more))
 
     def everything(self) -> dict[str, bytes]:

@@ -393,6 +393,15 @@ def test_a_full_disk_leaves_the_old_database_in_its_place(
     house.rebuild("rest")
 
 
+def test_with_many_services_it_says_that_it_is_alive(house: House) -> None:
+    """A watchdog that ends the daemon in mid-rebuild ends the next one there, too."""
+    calls: list[None] = []
+    for number in range(450):
+        house.unpublished(f"s-{number:03}")
+    house.rebuild("rest", alive=lambda: calls.append(None))
+    assert len(calls) > 450 // 200
+
+
 def test_an_adoption_is_in_the_journal_too(house: House) -> None:
     numbers = house.numbers()
     done = adopt_store(
