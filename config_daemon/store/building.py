@@ -54,6 +54,7 @@ class Terms(NamedTuple):
     by: str
     reason: str | None
     known: Heads | None
+    schema_version: int
     alive: Callable[[], None]
 
 
@@ -64,6 +65,7 @@ def build(path: Path, kept: Mapping[str, Kept], terms: Terms) -> None:
         fill(path, terms.epoch, terms.model_hash, terms.now)
     with _writing(path) as db:
         _name_life(db, terms)
+        db.execute("UPDATE schema_version SET version = ?", (terms.schema_version,))
         _begin(db, BASELINE, terms)
         change_id = first(db, "SELECT change_id FROM config_history WHERE service = ''", "")
         chain = end_of(db, HISTORY)

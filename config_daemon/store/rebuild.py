@@ -122,17 +122,11 @@ def _cache_of(site: Site, order: Order) -> Cache | None:
 def _built(site: Site, order: Order, cached: Cache | None) -> Intent:
     """Build and verify the new database. Raises: StoreError; UsageError; nothing is left of it then."""
     marks, path, epoch = site.numbers.marks, beside(site.files.database), str(uuid.uuid4())
+    schema_version = cached.head.schema_version if cached else 1
     terms = Terms(
-        site.sealer,
-        site.definitions,
-        site.model_hash,
-        epoch,
-        order.now,
-        order.by,
-        order.reason,
-        marks.audit,
-        site.alive,
-    )
+        site.sealer, site.definitions, site.model_hash, epoch, order.now, order.by, order.reason, marks.audit,
+        schema_version, site.alive,
+    )  # fmt: skip
     try:
         kept, lost = _make(site, order, cached, path, terms)
         site.alive()

@@ -54,7 +54,7 @@ def test_from_the_cache_alone_every_service_comes_back_with_its_version(house: H
     assert isinstance(store.row("tts-worker"), Tombstone)
     facts = store.reader().facts()
     assert facts.epoch == done.epoch != EPOCH
-    assert (facts.schema_version, facts.model_hash) == (1, "f" * 64)
+    assert (facts.schema_version, facts.model_hash) == (3, "f" * 64)
     assert store.sql("PRAGMA journal_mode") == [("wal",)]
     assert store.sql("SELECT last_rebuild FROM config_epoch") == [(LATER,)]
     assert store.set("stt-worker", gain=4).version == 3
@@ -230,10 +230,13 @@ def test_the_old_database_is_kept_whole_with_its_wal(house: House) -> None:
 
 
 def test_the_newest_five_databases_are_kept(house: House) -> None:
+    other = house.store.files.quarantine / "config.db.put-back"
+    other.mkdir(parents=True)
     for _ in range(7):
         last = house.rebuild("rest")
     folders = [path for path in house.store.files.quarantine.iterdir() if path.is_dir()]
-    assert len(folders) == 5
+    assert len(folders) == 6
+    assert other in folders, "somebody else's"
     assert house.store.files.quarantine / last.quarantine in folders
 
 
