@@ -17,6 +17,7 @@ import apsw
 from config_daemon.errors import InvalidConfig, SchemaMismatch, StoreCorrupted
 from config_daemon.store.audit import Heads, start_new_chains
 from config_daemon.store.chains import HISTORY, append_all, end_of
+from config_daemon.store.files import SHARED_MODE
 from config_daemon.store.finishing import discard
 from config_daemon.store.loss import BEGINNING
 from config_daemon.store.reports import BASELINE
@@ -93,6 +94,7 @@ def copy(source: Path, path: Path) -> None:
                 made.pragma("journal_mode", "DELETE")
             finally:
                 made.close(True)
+        path.chmod(SHARED_MODE)
     finally:
         taken.close(True)
 

@@ -21,6 +21,7 @@ from config_daemon.errors import (
 from config_daemon.store import audit, chain_walk, journal, marks
 from config_daemon.store.adopt import adopt_store
 from config_daemon.store.ports import Edit, Tombstone
+from config_daemon.store.rebuild import Source
 from config_daemon.store.reports import StoreReports
 from config_daemon.store.seals import RowSealer
 from tests.store.conftest import EPOCH, NOW, SEALER, Store, merged
@@ -311,6 +312,15 @@ def test_a_copy_comes_with_its_history_and_tells_which_versions_go_back(house: H
     assert [table.breaks for table in chain_walk.verify(store.path)] == [(), ()]
     assert store.reader().facts().epoch == done.epoch
     assert copy.exists()
+
+
+@pytest.mark.parametrize("source", ["rest", "file"])
+def test_the_group_may_use_the_new_database(house: House, tmp_path: Path, source: Source) -> None:
+    copy = tmp_path / "copy.db"
+    house.store.sql(f"VACUUM INTO '{copy}'")
+    copy.chmod(0o400)
+    house.rebuild(source, file=copy)
+    assert house.store.path.stat().st_mode & 0o777 == 0o660
 
 
 def test_a_copy_is_read_with_its_wal(house: House, tmp_path: Path) -> None:
