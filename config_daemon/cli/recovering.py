@@ -44,21 +44,19 @@ def replace_store(
 
 @contextlib.contextmanager
 def daemon_lock(session: Session) -> Iterator[Numbers]:
-    """Be the only one on the folder, with whatever a dead process left half done finished; yields the numbers.
+    """Be the only one on the folder; yields the numbers.
 
-    Raises: StoreUnavailable when a daemon lives; StoreError; CacheError.
+    Raises: StoreUnavailable when a daemon lives; CacheError.
     """
     from config_daemon.store import locks
-    from config_daemon.store.finishing import finish, numbers_of
+    from config_daemon.store.finishing import numbers_of
 
     files = session.ground.files
     lock = locks.take(files.daemon_lock)
     if lock is None:
         raise StoreUnavailable("a daemon started just now", suggestion="Run the command again.")
     try:
-        numbers = numbers_of(files, session.ground.keys.hmac_keys(), session.ground.keyring().generation)
-        finish(files, numbers)
-        yield numbers
+        yield numbers_of(files, session.ground.keys.hmac_keys(), session.ground.keyring().generation)
     finally:
         locks.release(lock)
 

@@ -186,7 +186,7 @@ def _build(
         files=files, row_sealer=ground.keys.row_sealer(), catalog=catalog, sealer=sealer, sight=sight, mirror=mirror,
         keeper=keeper, auditor=auditor, reporter=reporter, findings=findings, plan=plan, log=log,
         hmac_keys=lambda: (identity.hmac[1], *ground.keys.hmac_keys()), fixed=lambda: surroundings.overrides,
-        close_reader=reader.close, by_itself=settings.auto_rebuild,
+        close_reader=reader.close, alive=alive, by_itself=settings.auto_rebuild,
     )  # fmt: skip
     carry = {
         **dict.fromkeys(("adopt", "rebuild", "restore"), recovery.carry),

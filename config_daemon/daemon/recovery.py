@@ -65,6 +65,7 @@ class Recovery:
     hmac_keys: Callable[[], tuple[bytes, ...]]
     fixed: Callable[[], Fixed]
     close_reader: Callable[[], None]
+    alive: Callable[[], None]
     by_itself: bool
     _now: float = 0.0
     _announced_at: float | None = None
@@ -153,7 +154,7 @@ class Recovery:
         self.close_reader()
         site = Site(
             self.files, self.row_sealer, self.hmac_keys(), self.sealer.numbers, self.catalog,
-            self.catalog.model_hash, self.fixed(),
+            self.catalog.model_hash, self.fixed(), self.alive,
         )  # fmt: skip
         order = Order(
             source, by, reason, self.sealer.now(), request, file, highest_seen=self.mirror.highest_seen,

@@ -7,16 +7,17 @@ is all of it; a copy is believed only when every row's seal fits and its shape i
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import apsw
 
 from config_daemon.errors import InvalidConfig, SchemaMismatch, StoreCorrupted
 from config_daemon.store.audit import Heads, start_new_chains
-from config_daemon.store.chains import HISTORY, append, end_of
+from config_daemon.store.chains import HISTORY, append_all, end_of
+from config_daemon.store.files import SHARED_MODE
 from config_daemon.store.finishing import discard
 from config_daemon.store.loss import BEGINNING
 from config_daemon.store.reports import BASELINE
@@ -29,6 +30,7 @@ from config_daemon.store.transaction import Definitions, texts_of, write_items
 
 _BUSY_MS = 1000
 _PAGES = 1000
+ALIVE_ROWS = 200
 _ROW = (
     "INSERT INTO service_configs(service, config_json, version, config_epoch, updated_at, updated_by, row_seal,"
     " row_seal_key_id) VALUES (?,?,?,?,?,?,?,?)"
@@ -40,7 +42,10 @@ _TOMBSTONE = (
 
 
 class Terms(NamedTuple):
-    """What a new database is made with beside its rows; `known` are the audit heads of the one before."""
+    """What a new database is made with beside its rows; `known` are the audit heads of the one before.
+
+    `alive` is called now and then: with many services it takes longer than a watchdog waits.
+    """
 
     sealer: RowSealer
     definitions: Definitions
@@ -50,6 +55,8 @@ class Terms(NamedTuple):
     by: str
     reason: str | None
     known: Heads | None
+    schema_version: int
+    alive: Callable[[], None]
 
 
 def build(path: Path, kept: Mapping[str, Kept], terms: Terms) -> None:
@@ -59,10 +66,15 @@ def build(path: Path, kept: Mapping[str, Kept], terms: Terms) -> None:
         fill(path, terms.epoch, terms.model_hash, terms.now)
     with _writing(path) as db:
         _name_life(db, terms)
+        db.execute("UPDATE schema_version SET version = ?", (terms.schema_version,))
         _begin(db, BASELINE, terms)
         change_id = first(db, "SELECT change_id FROM config_history WHERE service = ''", "")
-        for name in sorted(kept):
-            _insert(db, kept[name], terms, change_id)
+        chain = end_of(db, HISTORY)
+        for number, name in enumerate(sorted(kept)):
+            texts = _insert(db, kept[name], terms)
+            chain = append_all(db, HISTORY, chain, _beginnings(kept[name], texts, terms, change_id))
+            if number % ALIVE_ROWS == 0:
+                terms.alive()
 
 
 def copy(source: Path, path: Path) -> None:
@@ -82,6 +94,7 @@ def copy(source: Path, path: Path) -> None:
                 made.pragma("journal_mode", "DELETE")
             finally:
                 made.close(True)
+        path.chmod(SHARED_MODE)
     finally:
         taken.close(True)
 
@@ -155,24 +168,29 @@ def _seal(row: Kept, terms: Terms) -> str:
     return terms.sealer.seal(table, row.service, row.version, terms.epoch, row.text or "", row.at, row.by)
 
 
-def _insert(db: apsw.Connection, row: Kept, terms: Terms, change_id: str) -> None:
+def _insert(db: apsw.Connection, row: Kept, terms: Terms) -> dict[str, str]:
+    """Write a row, and what is derived from it; return its values as JSON text by key."""
     sealed = (terms.epoch, row.at, row.by, _seal(row, terms), terms.sealer.key_id)
-    texts: dict[str, str] = {}
     if row.text is None:
         db.execute(_TOMBSTONE, (row.service, row.version, *sealed))
-    else:
-        db.execute(_ROW, (row.service, row.text, row.version, *sealed))
-        with contextlib.suppress(InvalidConfig):  # sealed by us, and no JSON: kept as it is
-            texts = texts_of(parse_stored(row.service, row.text))
-        changed = {key: (None, text) for key, text in texts.items()}
-        write_items(db, terms.definitions.get(row.service), row.service, changed, row.at, row.by)
-    chain = end_of(db, HISTORY)
-    for key, text in (texts or {"": ""}).items():  # a service without values has a beginning, too
-        chain = append(
-            db, HISTORY, chain,
-            {
-                "service": row.service, "key": key, "old_value_json": None, "new_value_json": text,
-                "changed_at": terms.now, "changed_by": terms.by, "change_reason": terms.reason,
-                "version": row.version, "change_id": change_id,
-            },
-        )  # fmt: skip
+        return {}
+    db.execute(_ROW, (row.service, row.text, row.version, *sealed))
+    try:
+        texts = texts_of(parse_stored(row.service, row.text))
+    except InvalidConfig:  # sealed by us, and no JSON: kept as it is
+        return {}
+    changed = {key: (None, text) for key, text in texts.items()}
+    write_items(db, terms.definitions.get(row.service), row.service, changed, row.at, row.by)
+    return texts
+
+
+def _beginnings(
+    row: Kept, texts: Mapping[str, str], terms: Terms, change_id: str
+) -> Iterator[dict[str, Any]]:
+    """Yield the first rows of a service's history; one without values has a beginning, too."""
+    for key, text in (texts or {"": ""}).items():
+        yield {
+            "service": row.service, "key": key, "old_value_json": None, "new_value_json": text,
+            "changed_at": terms.now, "changed_by": terms.by, "change_reason": terms.reason,
+            "version": row.version, "change_id": change_id,
+        }  # fmt: skip

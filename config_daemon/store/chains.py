@@ -16,7 +16,7 @@ Source: docs/cli.md "audit".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import apsw
@@ -101,11 +101,19 @@ def end_of(db: apsw.Connection, table: Table) -> str:
 
 def append(db: apsw.Connection, table: Table, previous: str, row: Mapping[str, Any]) -> str:
     """Write a row that follows `previous`, inside a transaction; return its link."""
-    chain = next_chain(previous, dict(row))
+    return append_all(db, table, previous, [row])
+
+
+def append_all(db: apsw.Connection, table: Table, previous: str, rows: Iterable[Mapping[str, Any]]) -> str:
+    """Write rows of which each follows the one before; return the last one's link, `previous` for none."""
     places = ",".join("?" * (len(table.columns) + 1))
     statement = f"INSERT INTO {table.name}({','.join(table.columns)}, chain) VALUES ({places})"  # noqa: S608
-    db.execute(statement, (*(row[column] for column in table.columns), chain))
-    return chain
+    linked = []
+    for row in rows:
+        previous = next_chain(previous, dict(row))
+        linked.append((*(row[column] for column in table.columns), previous))
+    db.executemany(statement, linked)
+    return previous
 
 
 def append_access(

@@ -135,7 +135,7 @@ def _told(files: Files) -> Iterator[None]:
 def _epoch_of(database: Path) -> str | None:
     """Return a database's epoch, None where it does not say. Raises: StoreLocked."""
     try:
-        db = connect(database, _BUSY_MS)
+        db = connect(database, _BUSY_MS, any_format=True)
         try:
             with translated(database):
                 return str(first(db, "SELECT config_epoch FROM config_epoch", ""))
@@ -149,7 +149,7 @@ def _epoch_of(database: Path) -> str | None:
 
 def _opened(database: Path) -> tuple[Heads, Place]:
     """Turn to WAL a database that is in its place; return the beginnings of its audit chains and its newest place."""
-    db = connect(database, _BUSY_MS)
+    db = connect(database, _BUSY_MS, any_format=True)
     try:
         with translated(database):
             db.execute("PRAGMA journal_mode=WAL")

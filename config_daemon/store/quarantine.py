@@ -49,6 +49,10 @@ def move(database: Path, stamp: str) -> None:
 def prune(database: Path, stamp: str) -> None:
     """Remove all but the newest folders, never the one just made; what cannot be removed stays."""
     with contextlib.suppress(OSError):
-        folders = [path for path in folder_of(database).iterdir() if path.is_dir() and path.name != stamp]
+        folders = [
+            path
+            for path in folder_of(database).iterdir()
+            if path.is_dir() and path.name != stamp and path.name[0].isdigit()  # others keep theirs here, too
+        ]
         for folder in sorted(folders)[: 1 - KEPT]:  # by the clock, which may have been put back
             shutil.rmtree(folder, ignore_errors=True)

@@ -8,7 +8,7 @@ what is lost is told; a new epoch, so that nothing older can be mistaken for new
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -35,6 +35,7 @@ Source = Literal["rest", "lkg", "lkg-alone", "file", "nothing"]
 _KIND: dict[Source, Kind] = {
     "rest": "rebuild", "lkg": "restore", "lkg-alone": "adopt-lkg", "file": "restore", "nothing": "rebuild",
 }  # fmt: skip
+_CACHE, _REST = "the cache", "what could be read of the database"
 
 
 class Site(NamedTuple):
@@ -47,6 +48,7 @@ class Site(NamedTuple):
     definitions: Definitions
     model_hash: str
     fixed: Fixed
+    alive: Callable[[], None] = lambda: None
 
 
 class Order(NamedTuple):
@@ -74,7 +76,9 @@ def rebuild(site: Site, order: Order) -> Intent:
     """
     check_words(order.by, order.reason)
     refuse_full_disk(site.numbers)
-    finish(site.files, site.numbers)
+    finished = finish(site.files, site.numbers)
+    if finished is not None and finished.state == "done" and _is_of(finished, order):
+        return finished  # the same was asked for again, because it was not answered
     cached = _cache_of(site, order)
     with locks.exclusive(site.files.store_lock, LOCK_SECONDS):
         intent = _built(site, order, cached)
@@ -86,6 +90,13 @@ def rebuild(site: Site, order: Order) -> Intent:
             raise
         _put(site, intent)
         return complete(site.files, site.numbers, intent)
+
+
+def _is_of(intent: Intent, order: Order) -> bool:
+    """Tell whether an order was what a process had begun that died."""
+    if order.source in ("file", "nothing"):
+        return intent.source == _origin(order, None)
+    return intent.kind == _KIND[order.source] and intent.source.startswith((_CACHE, _REST))
 
 
 def _put(site: Site, intent: Intent) -> None:
@@ -121,11 +132,14 @@ def _cache_of(site: Site, order: Order) -> Cache | None:
 def _built(site: Site, order: Order, cached: Cache | None) -> Intent:
     """Build and verify the new database. Raises: StoreError; UsageError; nothing is left of it then."""
     marks, path, epoch = site.numbers.marks, beside(site.files.database), str(uuid.uuid4())
+    schema_version = cached.head.schema_version if cached else 1
     terms = Terms(
-        site.sealer, site.definitions, site.model_hash, epoch, order.now, order.by, order.reason, marks.audit
-    )
+        site.sealer, site.definitions, site.model_hash, epoch, order.now, order.by, order.reason, marks.audit,
+        schema_version, site.alive,
+    )  # fmt: skip
     try:
         kept, lost = _make(site, order, cached, path, terms)
+        site.alive()
         building.verify(path, site.sealer, epoch, len(kept))
     except (ConfigDaemonError, OSError) as error:
         discard(path)
@@ -154,6 +168,7 @@ def _make(
         {name: one.fingerprint.config_version for name, one in cached.sealed.items()} if cached else {}
     )
     found = _found(site, order, cached, since.place)
+    site.alive()
     kept: Mapping[str, Kept] = {}
     if order.source == "file":
         assert order.file is not None
@@ -220,9 +235,9 @@ def _origin(order: Order, cached: Cache | None) -> str:
     if order.source == "nothing":
         return "nothing: an empty store"
     if cached is None:
-        return "what could be read of the database; there is no cache that can be trusted"
-    rest = "" if order.source == "lkg-alone" else ", and what could be read of the database"
-    return f"the cache of {cached.head.generated_at}{rest}"
+        return f"{_REST}; there is no cache that can be trusted"
+    rest = "" if order.source == "lkg-alone" else f", and {_REST}"
+    return f"{_CACHE} of {cached.head.generated_at}{rest}"
 
 
 def told(intent: Intent) -> dict[str, Any]:

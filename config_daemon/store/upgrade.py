@@ -181,12 +181,13 @@ def _copy(source: Path, target: Path, verify: Callable[[Path], None]) -> Path:
 def _put_in_place(path: Path, prepared: Path) -> None:
     """Move a database and what lies beside it into quarantine, and another one to its place; may be done twice."""
     failpoints.reached("before_put_back")
-    quarantine.move(path, f"{prepared.name.rpartition('-back.')[2]}-migration")
+    stamp = f"{prepared.name.rpartition('-back.')[2]}-migration"
+    quarantine.move(path, stamp)
     failpoints.reached("amid_put_back")
     prepared.rename(path)
     sync_folder(path.parent)
     failpoints.reached("after_put_back")
-    quarantine.prune(path)
+    quarantine.prune(path, stamp)
 
 
 def _prepared_name(path: Path, stamp: str) -> Path:

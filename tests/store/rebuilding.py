@@ -69,7 +69,7 @@ class House:
             sealed[name] = message(name, 1, config)
         reader.close()
         self.store.files.cache.unlink(missing_ok=True)
-        draft = Draft(self.store.files.cache, Head(EPOCH, NOW, 1, 90, changes.place, 1, "hmac-test"), sealed)
+        draft = Draft(self.store.files.cache, Head(EPOCH, NOW, 1, 90, changes.place, 3, "hmac-test"), sealed)
         while draft.write(1000):
             pass
         draft.put_in_place(HMAC)
@@ -95,7 +95,10 @@ class House:
         """Rebuild as daemon and command do."""
         self.store.close()
         sealer, fixed = more.pop("sealer", SEALER), more.pop("fixed", {})
-        site = Site(self.store.files, sealer, (HMAC,), self.numbers(), FakeDefinitions(), "f" * 64, fixed)
+        alive = more.pop("alive", lambda: None)
+        site = Site(
+            self.store.files, sealer, (HMAC,), self.numbers(), FakeDefinitions(), "f" * 64, fixed, alive
+        )
         return rebuild(site, Order(source, "test", reason, LATER, **more))
 
     def everything(self) -> dict[str, bytes]:

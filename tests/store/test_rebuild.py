@@ -21,6 +21,7 @@ from config_daemon.errors import (
 from config_daemon.store import audit, chain_walk, journal, marks
 from config_daemon.store.adopt import adopt_store
 from config_daemon.store.ports import Edit, Tombstone
+from config_daemon.store.rebuild import Source
 from config_daemon.store.reports import StoreReports
 from config_daemon.store.seals import RowSealer
 from tests.store.conftest import EPOCH, NOW, SEALER, Store, merged
@@ -54,7 +55,7 @@ def test_from_the_cache_alone_every_service_comes_back_with_its_version(house: H
     assert isinstance(store.row("tts-worker"), Tombstone)
     facts = store.reader().facts()
     assert facts.epoch == done.epoch != EPOCH
-    assert (facts.schema_version, facts.model_hash) == (1, "f" * 64)
+    assert (facts.schema_version, facts.model_hash) == (3, "f" * 64)
     assert store.sql("PRAGMA journal_mode") == [("wal",)]
     assert store.sql("SELECT last_rebuild FROM config_epoch") == [(LATER,)]
     assert store.set("stt-worker", gain=4).version == 3
@@ -230,10 +231,13 @@ def test_the_old_database_is_kept_whole_with_its_wal(house: House) -> None:
 
 
 def test_the_newest_five_databases_are_kept(house: House) -> None:
+    other = house.store.files.quarantine / "config.db.put-back"
+    other.mkdir(parents=True)
     for _ in range(7):
         last = house.rebuild("rest")
     folders = [path for path in house.store.files.quarantine.iterdir() if path.is_dir()]
-    assert len(folders) == 5
+    assert len(folders) == 6
+    assert other in folders, "somebody else's"
     assert house.store.files.quarantine / last.quarantine in folders
 
 
@@ -308,6 +312,15 @@ def test_a_copy_comes_with_its_history_and_tells_which_versions_go_back(house: H
     assert [table.breaks for table in chain_walk.verify(store.path)] == [(), ()]
     assert store.reader().facts().epoch == done.epoch
     assert copy.exists()
+
+
+@pytest.mark.parametrize("source", ["rest", "file"])
+def test_the_group_may_use_the_new_database(house: House, tmp_path: Path, source: Source) -> None:
+    copy = tmp_path / "copy.db"
+    house.store.sql(f"VACUUM INTO '{copy}'")
+    copy.chmod(0o400)
+    house.rebuild(source, file=copy)
+    assert house.store.path.stat().st_mode & 0o777 == 0o660
 
 
 def test_a_copy_is_read_with_its_wal(house: House, tmp_path: Path) -> None:
@@ -391,6 +404,15 @@ def test_a_full_disk_leaves_the_old_database_in_its_place(
                 house.rebuild("rest")
         assert house.everything() == before
     house.rebuild("rest")
+
+
+def test_with_many_services_it_says_that_it_is_alive(house: House) -> None:
+    """A watchdog that ends the daemon in mid-rebuild ends the next one there, too."""
+    calls: list[None] = []
+    for number in range(450):
+        house.unpublished(f"s-{number:03}")
+    house.rebuild("rest", alive=lambda: calls.append(None))
+    assert len(calls) > 450 // 200
 
 
 def test_an_adoption_is_in_the_journal_too(house: House) -> None:

@@ -174,6 +174,25 @@ def test_a_killed_adoption_is_finished_or_never_was(house: House, point: str, ad
     assert house.store.values()["gain"] == 6
 
 
+def test_the_same_command_again_ends_what_it_began(house: House) -> None:
+    """The cache that it began with is aside by then: done a second time, it would fail on a store that is whole."""
+    die_at(house, "rebuild_cache_aside", "lkg")
+    done = house.rebuild("lkg")
+    check_whole(house)
+    assert (done.state, done.services, house.store.values()["gain"]) == ("done", 2, 4)
+    assert [path.name for path in house.store.files.quarantine.iterdir() if path.is_dir()] == [
+        done.quarantine
+    ]
+
+
+@pytest.mark.parametrize("other", ["rest", "file", "nothing"])
+def test_another_command_does_what_it_says(house: House, other: Source) -> None:
+    die_at(house, "rebuild_moved", "lkg")
+    done = house.rebuild(other, file=house.store.files.folder / "copy")
+    assert done.services == (0 if other == "nothing" else 2)
+    assert len([path for path in house.store.files.quarantine.iterdir() if path.is_dir()]) == 2
+
+
 def test_a_tombstone_that_cannot_be_read_stops_nobody_who_has_a_database(house: House) -> None:
     house.rebuild("rest")
     house.store.files.rebuild_info.write_text("{")
