@@ -12,7 +12,7 @@ from typing import Any
 
 from config_daemon.core.health import CONDITIONS
 from config_daemon.errors import ErrorContext
-from config_daemon.store.refusal import ALTERED_ROWS, stops_everything
+from config_daemon.store.refusal import ALTERED_ROWS, MISFITS, stops_everything
 from config_daemon.store.status import StatusView
 
 SHOWN_RESOLVED = 100
@@ -37,7 +37,7 @@ def _told(one: Mapping[str, Any], state: str, resolved_at: str | None) -> dict[s
         message=one["detail"] or name,
         suggestion=one.get("remedy") or (kind.remedy if kind else "See docs/events.md."),
         failed_field=one["subject"],
-        fallback_applied=name == ALTERED_ROWS or stops_everything(name),
+        fallback_applied=name in (ALTERED_ROWS, MISFITS) or stops_everything(name),
     )
     return {
         **context.as_dict(), "severity": one["severity"], "state": state, "since": one["since"],

@@ -179,9 +179,11 @@ class Judge:
         return last if last is not None and last.epoch == self.epoch and not last.deleted else None
 
     def _miss(self, service: str) -> None:
-        last = self._published(service)
-        if last is not None:
-            detail = "its row is gone and nothing says that it was deleted"
+        entry = self._plan.services.get(service)
+        last = entry.sealed.fingerprint if entry and entry.sealed else None
+        if last is not None and last.epoch == self.epoch:
+            is_gone = "what said that it was deleted" if last.deleted else "its row"
+            detail = f"{is_gone} is gone, and the database does not say why"
             self._hold_back(service, last.config_version, "row-missing", detail)
         else:
             self._release(service)

@@ -20,23 +20,18 @@ import pytest
 from config_daemon.catalog.catalog import Catalog
 from config_daemon.store.ports import Edit
 from config_daemon.store.writer import SqliteWriter
-from tests.broker_fixtures import ClientFactory, brokers
+from tests.broker_fixtures import ClientFactory
 from tests.cli.conftest import Cli
 from tests.e2e.house import House, until
+from tests.e2e.living import NORMAL, Living
 from tests.e2e.lockers import begin_exclusive, locking_mode, shm_locks
-from tests.e2e.pasts import CACHE, DATABASE, MARKS, Past, make_past, remove, take_over
+from tests.e2e.pasts import CACHE, DATABASE, MARKS, Past, remove, take_over
 from tests.e2e.test_weather import conditions, confirmed, facts
 from tests.e2e.wire import CONFIG, SERVICES, Said, Wire
 from tests.fleet_host import by_hand
-from tests.raw_client import RawClient
 from tests.real_broker import Broker
 
 FALLBACK = "read-only-fallback"
-
-
-@pytest.fixture(scope="module")
-def past(tmp_path_factory: pytest.TempPathFactory) -> Past:
-    return make_past(tmp_path_factory.mktemp("past"))
 
 
 class Start(NamedTuple):
@@ -95,7 +90,6 @@ def _directory(folder: Path, _past: Past, _stack: ExitStack) -> None:
 EDIT_BY_HAND = (
     """UPDATE service_configs SET config_json = '{"vad_threshold":0.9}' WHERE service = 'stt-worker'"""
 )
-NORMAL = Said("healthy", "normal", True, True, "started")
 RECOVERED = NORMAL._replace(event="recovered")
 LOCKED = Said("locked", FALLBACK, False, True, "db-locked")
 CORRUPTED = Said("corrupted", FALLBACK, False, True, "db-corrupted")
@@ -220,63 +214,6 @@ def test_what_init_made_is_initialised(house: House, raw_client: ClientFactory) 
 # while running ------------------------------------------------------------------------------------
 
 
-class Living:
-    """A running daemon that rows are tried on, one after the other; every row ends with a mended house."""
-
-    def __init__(self, house: House, wire: Wire) -> None:
-        self.house, self.wire, self.folder = house, wire, house.folder
-
-    @contextlib.contextmanager
-    def swapped(self, damage: Callable[[Path], object]) -> Iterator[None]:
-        """Put another file, made of a whole copy, in the database's place; and the right one back at the end."""
-        copy, away = self.folder / "copy.db", self.folder / "away"
-        by_hand(self.folder / "config.db", f"VACUUM INTO '{copy}'", f"VACUUM INTO '{away}'")
-        by_hand(copy, "PRAGMA journal_mode=WAL")
-        by_hand(away, "PRAGMA journal_mode=WAL")
-        damage(copy)
-        self._put(copy)
-        try:
-            yield
-        finally:
-            self._put(away)
-
-    def _put(self, source: Path) -> None:
-        remove(self.folder, *DATABASE[1:])
-        if source.is_dir() or not source.exists():
-            remove(self.folder, "config.db")
-        elif (self.folder / "config.db").is_dir():
-            (self.folder / "config.db").rmdir()
-        if source.exists():
-            source.rename(self.folder / "config.db")
-
-
-@pytest.fixture(scope="module")
-def houses(past: Past, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Living]]:
-    """Give a running daemon, and another one only where a test left the last one in trouble."""
-    with ExitStack() as opened, brokers(tmp_path_factory.mktemp("brokers")) as make_broker:
-        kept: list[Living] = []
-
-        def give() -> Living:
-            if not kept or kept[-1].wire.said[-1][:4] != NORMAL[:4]:
-                broker = make_broker()
-                folder = Path(shutil.copytree(past.folder, tmp_path_factory.mktemp("living") / "data"))
-                house = House(folder, broker.url)
-                opened.callback(house.close)
-                wire = Wire(lambda: opened.enter_context(RawClient(broker.url)))
-                wire.put(past.retained)
-                house.daemon()
-                wire.until_says(NORMAL)
-                kept.append(Living(house, wire))
-            return kept[-1]
-
-        yield give
-
-
-@pytest.fixture
-def living(houses: Callable[[], Living]) -> Living:
-    return houses()
-
-
 class Running(NamedTuple):
     """A row that comes and goes under a running daemon."""
 
@@ -328,6 +265,9 @@ def test_while_running(row: str, living: Living) -> None:
         health = wire.until_says(running.says, seconds=running.seconds)
         before = {service: wire.configs(service) for service in SERVICES}
         check_fallback(house, health, running.reads)
+        if running.says is BAD_ROW:  # the others go on
+            confirmed(house, house.set("tts-worker", volume_percent=76), "tts-worker")
+            before["tts-worker"] = wire.configs("tts-worker")
     after = wire.until_says(RECOVERED)
     assert {service: wire.configs(service) for service in SERVICES} == before, (
         "nothing was published meanwhile"
@@ -344,11 +284,14 @@ def test_locked_and_corrupt_while_running_without_a_cache(
     wire = Wire(lambda: raw_client(broker))
     wire.put(past.retained)
     try:
-        house.daemon(CONFIG_LKG_CACHE_PATH=str(tmp_path / "nowhere" / "config.lkg.json"))
+        daemon = house.daemon(CONFIG_LKG_CACHE_PATH=str(tmp_path / "nowhere" / "config.lkg.json"))
         wire.until_says(_cache_made("lkg-created")[0])
         for cause, says in (
             (begin_exclusive(house.files.database), NO_SOURCE),
-            (Living(house, wire).swapped(lambda copy: _patch(copy, 0, bytes(100))), NEEDS_RESTORE),
+            (
+                Living(house, wire, daemon.pid).swapped(lambda copy: _patch(copy, 0, bytes(100))),
+                NEEDS_RESTORE,
+            ),
         ):
             until(lambda: "lkg-unwritable" in conditions(house), "the condition lkg-unwritable")
             with cause:
