@@ -9,6 +9,7 @@ Source: docs/protocol.md "A message of our own that we did not expect".
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from config_daemon.core.plan import Service
@@ -24,6 +25,7 @@ class OwnMessage(NamedTuple):
     sequence: int
     epoch: str
     config_version: int
+    place: tuple[int, str] | None = None  # in the database that it came from
 
     def is_above(self, sealed: Sealed) -> bool:
         """Tell whether this was sealed after the message that we know."""
@@ -48,8 +50,17 @@ class Standing(NamedTuple):
         return own.generation == self.generation and self.first < own.sequence <= self.last
 
 
-def explain(raw: bytes, own: OwnMessage | None, entry: Service | None, standing: Standing) -> Meaning:
-    """Return what a message means; `own` is None unless our key signed it, `entry` what we know of the service."""
+def explain(
+    raw: bytes,
+    own: OwnMessage | None,
+    entry: Service | None,
+    standing: Standing,
+    holds: Callable[[tuple[int, str]], bool],
+) -> Meaning:
+    """Return what a message means; `own` is None unless our key signed it, `entry` what we know of the service.
+
+    `holds` tells whether a place is in the database.
+    """
     sealed = entry.sealed if entry else None
     if sealed is not None and raw == sealed.raw:
         return "ours"
@@ -59,6 +70,8 @@ def explain(raw: bytes, own: OwnMessage | None, entry: Service | None, standing:
         return "hold"
     if own.sequence == standing.last > standing.first:
         return "hold"
+    if own.epoch == standing.epoch and own.place is not None and not holds(own.place):
+        return "hold"  # what it was sealed from was acknowledged, and is not here
     known = entry.version if entry else 0
     if own.epoch == standing.epoch and own.config_version > known:
         return "hold"

@@ -67,6 +67,7 @@ class Keyrings:
         newest, path = self._identity.keyring, self._path()
         ever = [*path, newest]
         self._ever = {one.number: one.sha256 for one in ever}
+        self._known_keys = frozenset(key.key_id for one in ever for key in one.keys)
         self._roots = tuple({bytes(key): key for one in ever for key in one.roots}.values())
         below = [one for one in path if 0 < one.number < newest.number]
         chain = root_changes([*below, newest] if newest.number else below)
@@ -154,7 +155,8 @@ class Keyrings:
         with contextlib.suppress(RejectedUpdate):
             shown = read_keyring(raw, self._roots)
             known = self._ever.get(shown.number)
-            if known != shown.sha256 and (known or shown.number > held):
+            is_another = known != shown.sha256 and (known or shown.number > held)
+            if is_another and not self._known_keys.issuperset(one.key_id for one in shown.keys):
                 self._say(
                     "keyring-forked", f"a root of an earlier keyring signed another {shown.number}", now
                 )

@@ -70,11 +70,12 @@ class Mirror:
         now_text: Callable[[], str],
         has_past: bool,
         log: Logger,
+        holds: Callable[[tuple[int, str]], bool],
     ) -> None:
         self._broker, self._plan, self._findings, self._topics = broker, plan, findings, topics
         self._keys, self._health_topic = keys, health_topic
         self._standing, self._raise_to, self._keep_hold = standing, raise_to, keep_hold
-        self._now_text, self._has_past = now_text, has_past
+        self._now_text, self._has_past, self._holds = now_text, has_past, holds
         self._reading: _Reading | None = None
         self._arrived: dict[str, _Seen] = {}
         self._foreign_at: dict[str, float] = {}
@@ -85,7 +86,7 @@ class Mirror:
         self._again_at = self._everything_at = NEVER
         self._scanned = self._adopting = self._held = self._store_seen = self._read_once = False
         self.ready = False
-        self.witness = Witness(plan, topics, keys, standing, self._hold, log)
+        self.witness = Witness(plan, topics, keys, standing, self._hold, log, holds)
 
     def connected(self) -> None:
         """Begin anew on a fresh connection."""
@@ -283,7 +284,7 @@ class Mirror:
             if not self._has_past and not self.ready and not self._standing().is_ours(own):
                 self._hold("foreign-state", service, f"the broker retains our own {own.words}")
                 return False
-        meaning = explain(seen.raw, own, entry, self._standing())
+        meaning = explain(seen.raw, own, entry, self._standing(), self._holds)
         if meaning == "hold" and own is not None:
             self._hold("not-the-newest", service, f"the broker retains our own {own.words}")
         elif meaning == "orphan" and own is not None:

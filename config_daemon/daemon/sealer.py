@@ -68,6 +68,7 @@ class Sealer:
             key_id=wanted.key_id,
             issued_at=self.now(),
             deleted=wanted.deleted,
+            feed=self._place,
         )
         raw = self._seal(update_body(config, envelope), CONFIG_UPDATE)
         failpoints.reached("after_seal")

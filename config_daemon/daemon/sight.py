@@ -106,6 +106,13 @@ class Sight:
         """Tell whether a service's row changed, or may have, since it was read."""
         return service in self._unread and self.readable
 
+    def holds(self, place: tuple[int, str]) -> bool:
+        """Tell whether a place is in the database; True where it does not answer, which shows at the next look."""
+        try:
+            return self._reader.holds(Place(*place))
+        except StoreError:
+            return True
+
     def look(self, now: float, backlog: int) -> None:
         """Read what changed, at most a slice; nothing while `backlog` services wait to be sent."""
         if now < self._not_before:

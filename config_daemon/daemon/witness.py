@@ -9,6 +9,7 @@ Source: docs/protocol.md "Evidence".
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from nacl.signing import VerifyKey
 
@@ -40,8 +41,9 @@ class Witness:
         standing: Callable[[], Standing],
         hold: Hold,
         log: Logger,
+        holds: Callable[[tuple[int, str]], bool],
     ) -> None:
-        self._plan, self._topics, self._keys = plan, topics, keys
+        self._plan, self._topics, self._keys, self._holds = plan, topics, keys, holds
         self._standing, self._hold, self._log = standing, hold, log
         self._evidence: dict[tuple[str, bytes], None] = {}
         self._evidence_bytes = 0
@@ -108,7 +110,7 @@ class Witness:
             if own is None:
                 continue
             self.note_seen(own.generation, own.sequence)
-            meaning = explain(raw, own, self._plan.services.get(service), self._standing())
+            meaning = explain(raw, own, self._plan.services.get(service), self._standing(), self._holds)
             if meaning == "hold":
                 self._hold("not-the-newest", service, f"a worker holds our own {own.words}")
                 break
@@ -133,4 +135,12 @@ def own_message(raw: bytes, service: str, keys: Iterable[VerifyKey]) -> OwnMessa
         return None
     if update.service != service:
         return None
-    return OwnMessage(update.generation, update.sequence, update.config_epoch, update.config_version)
+    place = _place(update.feed)
+    return OwnMessage(update.generation, update.sequence, update.config_epoch, update.config_version, place)
+
+
+def _place(feed: Any) -> tuple[int, str] | None:
+    match feed:
+        case [int(seq), str(token)]:
+            return seq, token
+    return None

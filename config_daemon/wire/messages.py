@@ -97,6 +97,7 @@ class ConfigUpdate(Message):
         None, description="from then on `then` is in force; the two come together"
     )
     then: dict[str, Any] | None = Field(None, description="the complete config after `until`")
+    feed: Any = Field(None, description="the daemon's own place in its database; for nobody else to judge")
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> ConfigUpdate:
@@ -161,6 +162,7 @@ class Envelope:
     key_id: str
     issued_at: str
     deleted: bool = False
+    feed: tuple[int, str] | None = None
 
 
 def timestamp(unix_ms: int) -> str:
@@ -180,11 +182,9 @@ def update_body(config: bytes, envelope: Envelope) -> bytes:
     The two members before the config are written by hand, so that it begins at offset 88.
     """
     members: dict[str, Any] = {
-        name: getattr(envelope, name) for name in envelope.__slots__ if name != "deleted"
+        name: value for name in envelope.__slots__ if (value := getattr(envelope, name)) not in (False, None)
     }
     members["version"] = FORMAT_VERSION
-    if envelope.deleted:
-        members["deleted"] = True
     checksum = hashlib.sha256(config).hexdigest().encode()
     return b'{"checksum":"%s","config":%s,%s' % (checksum, config, canonical(members)[1:])
 
