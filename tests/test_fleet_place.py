@@ -68,6 +68,26 @@ def test_a_worker_alone_can_show_that_the_database_is_another_one(fleet: Fleet) 
     assert fleet.host.held == {"not-the-newest"}
 
 
+def test_the_hold_outlives_the_message_and_ends_with_the_right_database(fleet: Fleet) -> None:
+    older = fleet.backup()
+    dies_before_its_cache(fleet, 11)
+    newest = fleet.backup()
+    fleet.restore_database(older)
+    for value in (60, 61):
+        fleet.commit(TTS, value)
+    fleet.start_daemon()
+    fleet.run(5.0)
+    assert fleet.host.held == {"not-the-newest"}
+    fleet.crash_daemon()
+    fleet.wipe()
+    fleet.start_daemon()
+    fleet.run(5.0)
+    assert fleet.host.held == {"not-the-newest"}
+    fleet.restore_database(newest)
+    fleet.settle()
+    assert fleet.workers[f"{TTS}-1"].running["volume_percent"] == 11
+
+
 def test_what_a_dead_process_sent_is_no_reason_to_hold_where_the_database_is_the_same(fleet: Fleet) -> None:
     dies_before_its_cache(fleet, 11)
     fleet.commit(TTS, 12)

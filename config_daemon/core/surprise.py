@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from config_daemon.core.plan import Service
 from config_daemon.core.sealed import Sealed
 
-Meaning = Literal["ours", "resend", "seal-anew", "hold", "orphan"]
+Meaning = Literal["ours", "resend", "seal-anew", "hold", "elsewhere", "orphan"]
 
 
 class OwnMessage(NamedTuple):
@@ -71,7 +71,7 @@ def explain(
     if own.sequence == standing.last > standing.first:
         return "hold"
     if own.epoch == standing.epoch and own.place is not None and not holds(own.place):
-        return "hold"  # what it was sealed from was acknowledged, and is not here
+        return "elsewhere"  # what it was sealed from was acknowledged, and is not here
     known = entry.version if entry else 0
     if own.epoch == standing.epoch and own.config_version > known:
         return "hold"

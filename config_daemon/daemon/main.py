@@ -147,7 +147,7 @@ def _build(
     sight = Sight(
         reader, judge, findings, sealer.now, past.places, past.facts,
         inspector=Inspector(partial(inspect, files.database), inbox.put),
-        happened=lambda event: reporter.happened(event),
+        insist=numbers.insist, happened=lambda event: reporter.happened(event),
     )  # fmt: skip
     started_at = sealer.now()
 
@@ -177,7 +177,7 @@ def _build(
         broker, plan, findings, topics, lambda: identity.keyring.config_keys, reporter.topic,
         standing=lambda: sealer.standing(sight.known.epoch), raise_to=numbers.raise_to,
         keep_hold=numbers.hold, now_text=sealer.now,
-        has_past=bool(past.places), log=log, holds=sight.holds,
+        has_past=bool(past.places), log=log, ground=sight,
     )  # fmt: skip
     auditor = Auditor(files.database, numbers, findings, sealer.now, lambda: sight.readable)
     beacons = Beacons(sealer, broker, plan, topics, identity, auditor)

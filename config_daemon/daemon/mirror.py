@@ -18,7 +18,7 @@ from config_daemon.core.plan import Plan
 from config_daemon.core.surprise import OwnMessage, Standing, explain
 from config_daemon.daemon.broker import Broker
 from config_daemon.daemon.events import Arrived, Subscribed
-from config_daemon.daemon.witness import Keys, Witness, own_message
+from config_daemon.daemon.witness import Ground, Keys, Witness, own_message
 from config_daemon.logs import Logger
 from config_daemon.wire.topics import Topics
 
@@ -70,12 +70,12 @@ class Mirror:
         now_text: Callable[[], str],
         has_past: bool,
         log: Logger,
-        holds: Callable[[tuple[int, str]], bool],
+        ground: Ground,
     ) -> None:
         self._broker, self._plan, self._findings, self._topics = broker, plan, findings, topics
         self._keys, self._health_topic = keys, health_topic
         self._standing, self._raise_to, self._keep_hold = standing, raise_to, keep_hold
-        self._now_text, self._has_past, self._holds = now_text, has_past, holds
+        self._now_text, self._has_past, self._ground = now_text, has_past, ground
         self._reading: _Reading | None = None
         self._arrived: dict[str, _Seen] = {}
         self._foreign_at: dict[str, float] = {}
@@ -86,7 +86,7 @@ class Mirror:
         self._again_at = self._everything_at = NEVER
         self._scanned = self._adopting = self._held = self._store_seen = self._read_once = False
         self.ready = False
-        self.witness = Witness(plan, topics, keys, standing, self._hold, log, holds)
+        self.witness = Witness(plan, topics, keys, standing, self._hold, log, ground)
 
     def connected(self) -> None:
         """Begin anew on a fresh connection."""
@@ -284,9 +284,11 @@ class Mirror:
             if not self._has_past and not self.ready and not self._standing().is_ours(own):
                 self._hold("foreign-state", service, f"the broker retains our own {own.words}")
                 return False
-        meaning = explain(seen.raw, own, entry, self._standing(), self._holds)
+        meaning = explain(seen.raw, own, entry, self._standing(), self._ground.holds)
         if meaning == "hold" and own is not None:
             self._hold("not-the-newest", service, f"the broker retains our own {own.words}")
+        elif meaning == "elsewhere" and own is not None and own.place is not None:
+            self._ground.expect(own.place)
         elif meaning == "orphan" and own is not None:
             detail = f"the broker retains version {own.config_version} of epoch {own.epoch}"
             self._findings.open("orphan-retained", service, detail, self._now_text())

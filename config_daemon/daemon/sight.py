@@ -52,11 +52,12 @@ class Sight:
         known: StoreFacts = NOTHING_KNOWN,
         *,
         inspector: Inspector,
+        insist: Callable[[Place], None],
         happened: Callable[[str], None],
     ) -> None:
         self._reader, self._judge, self._findings, self._now_text = reader, judge, findings, now_text
         self._expected = tuple(places)
-        self._inspector, self._happened = inspector, happened
+        self._inspector, self._insist, self._happened = inspector, insist, happened
         self._stale, self._thorough_at = True, 0.0
         self._unread: dict[str, None] = {}
         self._faults = Faults(findings, now_text)
@@ -112,6 +113,14 @@ class Sight:
             return self._reader.holds(Place(*place))
         except StoreError:
             return True
+
+    def expect(self, place: tuple[int, str]) -> None:
+        """Have the database be another one until it holds a place that somebody showed, over every restart."""
+        shown = Place(*place)
+        if shown not in self._expected:
+            self._expected, self._stale = (*self._expected, shown), True
+            self._insist(shown)
+            self._lack(shown)
 
     def look(self, now: float, backlog: int) -> None:
         """Read what changed, at most a slice; nothing while `backlog` services wait to be sent."""
@@ -229,8 +238,7 @@ class Sight:
             lacking.append(self.place)
         if lacking or changes.services is None:
             self._expected, self.place = tuple(lacking), None
-            detail = f"the database lacks change {lacking[0].seq} ({lacking[0].token}), which was read before"
-            self._findings.open("not-the-newest", "config.db", detail, self._now_text())
+            self._lack(lacking[0])
             return
         if self._expected:
             self._expected = ()
@@ -240,6 +248,10 @@ class Sight:
         self.reread(changes.services)
         self.place = changes.place
         self._stale = False
+
+    def _lack(self, place: Place) -> None:
+        detail = f"the database lacks change {place.seq} ({place.token}), which was read before"
+        self._findings.open("not-the-newest", "config.db", detail, self._now_text())
 
     def _read_slice(self) -> None:
         some = list(self._unread)[:SLICE]

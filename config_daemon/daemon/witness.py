@@ -9,7 +9,7 @@ Source: docs/protocol.md "Evidence".
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from nacl.signing import VerifyKey
 
@@ -30,6 +30,16 @@ Keys = Callable[[], tuple[VerifyKey, ...]]
 Hold = Callable[[str, str, str], None]
 
 
+class Ground(Protocol):
+    """The database as far as places in it go."""
+
+    def holds(self, place: tuple[int, str]) -> bool:
+        """Tell whether it holds a place."""
+
+    def expect(self, place: tuple[int, str]) -> None:
+        """Have it be another one until it holds a place."""
+
+
 class Witness:
     """Gathers what was shown, and judges it when the rows are known; what counts as ours, `keys` verify."""
 
@@ -41,9 +51,9 @@ class Witness:
         standing: Callable[[], Standing],
         hold: Hold,
         log: Logger,
-        holds: Callable[[tuple[int, str]], bool],
+        ground: Ground,
     ) -> None:
-        self._plan, self._topics, self._keys, self._holds = plan, topics, keys, holds
+        self._plan, self._topics, self._keys, self._ground = plan, topics, keys, ground
         self._standing, self._hold, self._log = standing, hold, log
         self._evidence: dict[tuple[str, bytes], None] = {}
         self._evidence_bytes = 0
@@ -110,9 +120,14 @@ class Witness:
             if own is None:
                 continue
             self.note_seen(own.generation, own.sequence)
-            meaning = explain(raw, own, self._plan.services.get(service), self._standing(), self._holds)
+            meaning = explain(
+                raw, own, self._plan.services.get(service), self._standing(), self._ground.holds
+            )
             if meaning == "hold":
                 self._hold("not-the-newest", service, f"a worker holds our own {own.words}")
+                break
+            if meaning == "elsewhere" and own.place is not None:
+                self._ground.expect(own.place)
                 break
             if meaning == "seal-anew" and service not in anew:
                 self._log.warning("evidence_heeded", service=service, sequence=own.sequence)

@@ -126,6 +126,11 @@ class Numbers:
         """Have the next write say where in which database we stand; not worth a write of its own."""
         self._noted |= {"feed": feed, "epoch": epoch}
 
+    def insist(self, feed: Place) -> None:
+        """Write down a place that the database must hold; `trouble` says why that failed."""
+        self._noted["feed"] = feed
+        self.reserve()
+
     def note_audit(self, heads: Heads) -> None:
         """Have the next write say how far the audit chains were checked."""
         self._noted["audit"] = heads
