@@ -138,11 +138,18 @@ def _violations(results: list[dict[str, Any]]) -> Iterator[str]:
     yield "\n## Violations\n"
     yield "What each comes from is in [tests/faults](../tests/faults/README.md).\n"
     for result in bad:
-        words = f"--fault {result['fault']} --seed {result['seed']}{' --full' if result['full'] else ''}"
-        how = f"`python -m tools.faults {words}`"
+        how = f"`{_command(result)}`"
         yield f"- {how}: {_line(result['violations'][0])}" + (
             f" (and {len(result['violations']) - 1} more)" if len(result["violations"]) > 1 else ""
         )
+
+
+def _command(result: dict[str, Any]) -> str:
+    if result["fault"] == "soak":
+        kills = sum(result["figures"].get("kills", {}).values())
+        return f"python -m tools.faults.soak --runs {kills} --each {kills} --seed {result['seed']}"
+    full = " --full" if result["full"] else ""
+    return f"python -m tools.faults --fault {result['fault']} --seed {result['seed']}{full}"
 
 
 def _line(text: str) -> str:

@@ -34,7 +34,8 @@ def copied_daemon(stage: Stage) -> None:
     stage.note("forked")  # two daemons with one key: their health and beacons may have the same numbers
     stage.kill_daemon()
     copy = stage.folder / "copy"
-    shutil.copytree(stage.data, copy)
+    shutil.copytree(stage.data, copy, ignore=shutil.ignore_patterns("config.db*", "status.db*"))
+    copy_database(stage).rename(Files.below(copy).database)  # no file of SQLite's is opened by anybody else
     stage.start_daemon()
     stage.until(stage.connected, "the daemon")
     twin = Child(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from config_daemon.store.audit import HistoryRewritten, Trail, present_heads
 from tests.broker_conf import Conf
 from tools.faults.hands import client, published
 from tools.faults.run import fault
@@ -38,3 +39,18 @@ def flood_of_one(stage: Stage) -> None:
         sent = published(listener, service)
     stage.figures |= {"writes": stage.stored_versions()[service], "messages": sent}
     stage.must(sent <= 20 * seconds + 5, f"at most 20 messages a second, not {sent} in {seconds} s")
+
+
+@fault(31, "heads-under-load", rate=50, in_check=False)
+def heads_under_load(stage: Stage) -> None:
+    """Whoever reads the heads of the audit chains while people write gets heads that belong together."""
+    asked, end = 0, time.monotonic() + stage.scaled(20, 60)
+    with stage.traffic(500):
+        while time.monotonic() < end:
+            asked += 1
+            try:
+                Trail(stage.files.database, present_heads(stage.files.database)).heads()
+            except HistoryRewritten as error:
+                stage.figures["asked"] = asked
+                stage.must(False, f"nobody rewrote anything, and the {asked}. reader is told: {error}")
+    stage.figures["asked"] = asked

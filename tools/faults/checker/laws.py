@@ -227,7 +227,13 @@ def n6(record: Record, board: list[tuple[float, dict[str, Any]]]) -> Iterator[st
     for note in (note for note in record.notes if note["kind"] == "expect"):
         sources = wire_says if note["wire"] else [*wire_says, *board]
         until = note["at"] + note["within"]
-        if not any(note["at"] <= at <= until and _says(said, note["health"]) for at, said in sources):
+        standing = max(
+            (at for at, _ in sources if at < note["at"]), default=until
+        )  # what was said last still holds
+        if not any(
+            (at == standing or note["at"] <= at <= until) and _says(said, note["health"])
+            for at, said in sources
+        ):
             said = _words(sources, note["at"])
             yield f"health did not say {note['health']} within {note['within']} s; it said {said}"
     for begin, end in _wrongs(record):
