@@ -195,7 +195,10 @@ def test_a_keyring_with_fewer_revocations_is_refused_and_stops_the_daemon(
     attacker.write(KEYRING, shorter)
     refused(worker, "unrevoked", "keyring")
     told(house, "keyring-unmerged")
-    until(lambda: attacker.last(EVIDENCE) == keys.held.raw, "its bytes as evidence, unchanged, behind the way to it")
+    until(
+        lambda: attacker.last(EVIDENCE) == keys.held.raw,
+        "its bytes as evidence, unchanged, behind the way to it",
+    )
     until(lambda: keys.rings.unmerged() is not None, "what is to be merged")
     keys.merge()
     at_number(worker, 10)
