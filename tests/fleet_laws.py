@@ -16,6 +16,7 @@ from config_daemon.core.health import CONDITIONS
 from config_daemon.core.modes import mode_of
 from config_daemon.wire.keyring import KEYRING
 from config_daemon.worker.report import Report
+from tests.arrows import MODE_ARROWS, STATUS_ARROWS
 from tests.fleet_host import Host
 from tests.fleet_worker import FakeWorker
 
@@ -23,21 +24,6 @@ TTS, STT = "tts-worker", "stt-worker"
 KEY = {TTS: "volume_percent", STT: "vad_silence_duration_ms"}
 ENV_SERVICE, ENV_KEY, ENV_NAME = TTS, "piper_voice", "TTS_WORKER__PIPER_VOICE"
 HOLDS = tuple(name for name, kind in CONDITIONS.items() if kind.holds)
-
-# The seed's "Database Health States", and what lies between two faults that follow one another: the
-# store may be found damaged when its lock ends, and be locked while a row in it is damaged.
-STATUS_ARROWS = {
-    ("healthy", "locked"), ("locked", "healthy"),
-    ("healthy", "corrupted"), ("corrupted", "healthy"),
-    ("healthy", "schema-mismatch"), ("schema-mismatch", "healthy"),
-    ("locked", "corrupted"), ("corrupted", "locked"),
-}  # fmt: skip
-# The seed's "Operational Modes", and two more: a healthy store that a person has rebuilt, a rebuild that failed.
-MODE_ARROWS = {
-    ("normal", "read-only-fallback"), ("read-only-fallback", "normal"),
-    ("read-only-fallback", "rebuilding"), ("rebuilding", "normal"),
-    ("normal", "rebuilding"), ("rebuilding", "read-only-fallback"),
-}  # fmt: skip
 
 
 @cache
@@ -68,6 +54,7 @@ class Laws:
     reached: dict[str, tuple[int, int]] = field(default_factory=dict)
     revoked: dict[str, set[str]] = field(default_factory=dict)
     said: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    arrows: set[tuple[str, str]] = field(default_factory=set)  # how status and mode changed in health
 
     def effective(self, service: str, value: int, voice: str | None) -> dict[str, Any]:
         """Return the whole config that a row and `.env` make together."""
@@ -153,4 +140,5 @@ class Laws:
         if before is not None and before[0] == health["session"]:
             assert before[1] == status or (before[1], status) in STATUS_ARROWS, (before, health)
             assert before[2] == mode or (before[2], mode) in MODE_ARROWS, (before, health)
+            self.arrows |= {pair for pair in ((before[1], status), (before[2], mode)) if pair[0] != pair[1]}
         self.said[host.name] = (health["session"], status, mode)
