@@ -19,7 +19,7 @@ from config_daemon.errors import StoreError
 from config_daemon.store.chain_walk import Walk, walked
 from config_daemon.store.chains import ACCESS, BEFORE_ALL, EMPTY, HISTORY, Head, Table, append, end_of, links
 from config_daemon.store.seals import FIRST_CHAIN
-from config_daemon.store.sqlite import connect, first, translated
+from config_daemon.store.sqlite import connect, first, snapshot, translated
 from config_daemon.wire.sealing import canonical
 
 _MANY = 1000
@@ -80,7 +80,7 @@ def present_heads(path: Path) -> Heads:
     """
     db = connect(path, _BUSY_MS)
     try:
-        with translated(path):
+        with translated(path), snapshot(db):
             return Heads(*((_count(db, table), end_of(db, table)) for table in (HISTORY, ACCESS)))
     finally:
         db.close(True)

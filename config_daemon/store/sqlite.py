@@ -369,7 +369,7 @@ def _since(connection: apsw.Connection, since: Place) -> Changes | None:
 
 
 def _all(connection: apsw.Connection) -> Changes | None:
-    with _snapshot(connection):
+    with snapshot(connection):
         newest = _newest(connection)
         found = rows(
             connection, "SELECT service FROM service_configs UNION SELECT service FROM deleted_services"
@@ -388,7 +388,7 @@ def _names(found: Iterable[Any]) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def _snapshot(connection: apsw.Connection) -> Iterator[None]:
+def snapshot(connection: apsw.Connection) -> Iterator[None]:
     """Let several statements see one state of the database."""
     connection.execute("BEGIN")
     try:

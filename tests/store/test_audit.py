@@ -11,10 +11,10 @@ import apsw
 import pytest
 
 from config_daemon.errors import SchemaMismatch, StoreCorrupted, StoreUnavailable
-from config_daemon.store import chain_walk
+from config_daemon.store import audit, chain_walk
 from config_daemon.store.audit import Heads, HistoryRewritten, Trail, present_heads, start_new_chains
 from config_daemon.store.chain_walk import Checked
-from config_daemon.store.chains import ACCESS, HISTORY, Table, append_access
+from config_daemon.store.chains import ACCESS, HISTORY, Table, append_access, end_of
 from tests.store.conftest import NOW, Store
 
 ZEROS = "0" * 64
@@ -279,6 +279,18 @@ def test_heads_follow_what_is_written(store: Store) -> None:
         assert heads == Heads(*(each.head for each in chain_walk.verify(store.path)))
         assert Trail(store.path, heads).heads() == heads
     assert heads.history[0] == 8
+
+
+def test_the_present_heads_are_of_one_moment(grown: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody commits between the look at how many rows there are and the look at the last of them."""
+
+    def end_of_later(db: apsw.Connection, table: Table) -> str:
+        grow(grown)
+        return end_of(db, table)
+
+    monkeypatch.setattr(audit, "end_of", end_of_later)
+    found = present_heads(grown.path)
+    assert Trail(grown.path, found).heads().history[0] > found.history[0]  # it extends what was found
 
 
 def test_known_heads_are_gone_on_from(grown: Store) -> None:
