@@ -99,10 +99,19 @@ def _master_cell_zeroed(path: Path, layout: Layout) -> None:
     patch(path, start + cell, bytes(20))
 
 
+def _in_a_value(content: bytes) -> int:
+    """Return the offset of a byte of the values of stt-worker."""
+    return content.index(b"MARKED") if b"MARKED" in content else content.index(b'"vad_threshold":0.2') + 18
+
+
 def _payload_byte_flipped(path: Path, _layout: Layout) -> None:
     content = path.read_bytes()
-    at = content.index(b"MARKED") if b"MARKED" in content else content.index(b'"vad_threshold":0.2') + 18
+    at = _in_a_value(content)
     patch(path, at, bytes([content[at] ^ 1]))
+
+
+def _not_utf8(path: Path, _layout: Layout) -> None:
+    patch(path, _in_a_value(path.read_bytes()), b"\xff")
 
 
 def _torn(path: Path, layout: Layout) -> None:
@@ -128,7 +137,6 @@ def _folder(path: Path, _layout: Layout) -> None:
     path.mkdir()
 
 
-NOT_UTF8 = "UPDATE service_configs SET config_json = CAST(x'7b22e4ff' AS TEXT) WHERE service = 'stt-worker'"
 # what is done to the file -> the event that health has then; None: nothing is wrong that anybody could miss
 FILE: dict[str, tuple[Injection, str | None]] = {
     "first 16 bytes zeroed": (patched(0, bytes(16)), "db-corrupted"),
@@ -147,7 +155,7 @@ FILE: dict[str, tuple[Injection, str | None]] = {
     "last page cut by 1000 bytes": (cut_to(size=-1000), "db-corrupted"),
     "a cell of sqlite_master zeroed": (_master_cell_zeroed, "db-corrupted"),
     "one byte of a value flipped": (_payload_byte_flipped, "rows-corrupted:1"),
-    "invalid UTF-8 in a value": (by_sql(NOT_UTF8), "rows-corrupted:1"),
+    "invalid UTF-8 in a value": (_not_utf8, "rows-corrupted:1"),
     "an index's page type": (
         lambda path, layout: patch(path, layout.at("idx_config_items_key"), b"\x03"), "db-corrupted",
     ),

@@ -210,7 +210,7 @@ class Sight:
         afresh = now >= self._afresh_at
         self._afresh_at = now + AFRESH_SECONDS if afresh else self._afresh_at
         try:
-            self._reader.probe(afresh)
+            self._try_to_write(afresh)
         except (StoreReadOnly, StoreFull) as error:
             self._faults.cannot_write(error)
         else:
@@ -219,6 +219,13 @@ class Sight:
             self._reader.check(thorough=False)
             self._stale = True
         self._faults.clear()
+
+    def _try_to_write(self, afresh: bool) -> None:
+        try:
+            self._reader.probe(afresh)
+        except (StoreCorrupted, StoreFailing):  # as when reading: a disk that fails once is tried again
+            self._begin_anew()
+            self._reader.probe(afresh=True)
 
     def _fail(self, error: StoreError) -> None:
         self._answers = False
