@@ -47,9 +47,10 @@ from config_daemon.daemon.watch import Watch
 from config_daemon.errors import StoreUnavailable
 from config_daemon.settings import Settings
 from config_daemon.store import locks
+from config_daemon.store.connection import inspect
 from config_daemon.store.files import Files
 from config_daemon.store.ground import Ground, load_ground
-from config_daemon.store.sqlite import SqliteReader, inspect
+from config_daemon.store.sqlite import SqliteReader
 from config_daemon.store.status import StatusBoard
 from config_daemon.store.writer import SqliteWriter
 from config_daemon.wire.messages import timestamp

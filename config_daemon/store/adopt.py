@@ -18,13 +18,14 @@ from config_daemon import failpoints
 from config_daemon.errors import StoreUnavailable
 from config_daemon.store import locks
 from config_daemon.store.audit import Heads, start_new_chains
+from config_daemon.store.connection import connect, rows, translated
 from config_daemon.store.files import Files
 from config_daemon.store.finishing import LOCK_SECONDS, complete, finish, intend
 from config_daemon.store.journal import Intent
 from config_daemon.store.marks import Numbers
 from config_daemon.store.ports import BadRow
 from config_daemon.store.seals import RowSealer
-from config_daemon.store.sqlite import connect, live_rows, rows, tombstones, translated
+from config_daemon.store.sqlite import live_rows, tombstones
 from config_daemon.store.writer import check_words
 
 _BUSY_MS = 1000

@@ -18,8 +18,8 @@ import apsw
 from config_daemon.errors import StoreError
 from config_daemon.store.chain_walk import Walk, walked
 from config_daemon.store.chains import ACCESS, BEFORE_ALL, EMPTY, HISTORY, Head, Table, append, end_of, links
+from config_daemon.store.connection import connect, first, snapshot, translated
 from config_daemon.store.seals import FIRST_CHAIN
-from config_daemon.store.sqlite import connect, first, snapshot, translated
 from config_daemon.wire.sealing import canonical
 
 _MANY = 1000

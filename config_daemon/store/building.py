@@ -17,6 +17,7 @@ import apsw
 from config_daemon.errors import InvalidConfig, SchemaMismatch, StoreCorrupted
 from config_daemon.store.audit import Heads, start_new_chains
 from config_daemon.store.chains import HISTORY, append_all, end_of
+from config_daemon.store.connection import connect, first, rows, translated
 from config_daemon.store.files import SHARED_MODE
 from config_daemon.store.finishing import discard
 from config_daemon.store.loss import BEGINNING
@@ -24,7 +25,6 @@ from config_daemon.store.reports import BASELINE
 from config_daemon.store.salvage import Kept, Salvaged, salvage
 from config_daemon.store.schema import fill, present_shape, shape
 from config_daemon.store.seals import RowSealer
-from config_daemon.store.sqlite import connect, first, rows, translated
 from config_daemon.store.stored import parse_stored
 from config_daemon.store.transaction import Definitions, texts_of, write_items
 

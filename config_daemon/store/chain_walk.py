@@ -25,8 +25,8 @@ from config_daemon.store.chains import (
     links,
     shown,
 )
+from config_daemon.store.connection import connect, first, translated
 from config_daemon.store.seals import FIRST_CHAIN
-from config_daemon.store.sqlite import connect, first, translated
 
 _BUSY_MS = 1000
 _TOLD_EVERY = 1000

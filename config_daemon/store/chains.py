@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import apsw
 
 from config_daemon.errors import StoreCorrupted
+from config_daemon.store.connection import first, rows
 from config_daemon.store.seals import FIRST_CHAIN, next_chain
-from config_daemon.store.sqlite import first, rows
 from config_daemon.wire import values as portable
 
 BEFORE_ALL = -(1 << 63)  # no row has a lower id

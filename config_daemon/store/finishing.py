@@ -19,11 +19,11 @@ from config_daemon.store import journal, locks, quarantine
 from config_daemon.store.audit import Heads
 from config_daemon.store.cache import set_aside
 from config_daemon.store.chains import ACCESS, HISTORY
+from config_daemon.store.connection import connect, first, rows, translated
 from config_daemon.store.files import READABLE_MODE, Files, replace_durably, sync_folder
 from config_daemon.store.journal import Intent
 from config_daemon.store.marks import Marks, Numbers, load
 from config_daemon.store.ports import Place
-from config_daemon.store.sqlite import connect, first, rows, translated
 
 LOCK_SECONDS = 3.0
 _BUSY_MS = 1000

@@ -16,8 +16,9 @@ import apsw
 
 from config_daemon.core.paths import leaves, put
 from config_daemon.errors import NotFound, StoreCorrupted
+from config_daemon.store.connection import connect, rows, translated
 from config_daemon.store.ports import BadRow, Row, Tombstone
-from config_daemon.store.sqlite import connect, found_rows, rows, translated
+from config_daemon.store.sqlite import found_rows
 from config_daemon.store.stored import parse_stored
 from config_daemon.wire import values as portable
 

@@ -14,9 +14,10 @@ from urllib.parse import quote
 import apsw
 
 from config_daemon.errors import StoreError, StoreLocked
+from config_daemon.store.connection import translated
 from config_daemon.store.ports import Place
 from config_daemon.store.seals import RowSealer
-from config_daemon.store.sqlite import VERSION, translated
+from config_daemon.store.sqlite import VERSION
 
 _BUSY_MS = 1000
 _TABLES = (

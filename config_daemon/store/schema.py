@@ -13,8 +13,8 @@ from pathlib import Path
 import apsw
 
 from config_daemon.errors import StoreUnavailable
+from config_daemon.store.connection import APPLICATION_ID, FORMAT_VERSION, rows, translated
 from config_daemon.store.files import SHARED_MODE, sync_folder
-from config_daemon.store.sqlite import APPLICATION_ID, FORMAT_VERSION, rows, translated
 
 
 def create(path: Path, *, epoch: str, model_hash: str, now: str) -> None:

@@ -1,52 +1,36 @@
 """The default store: SQLite, read.
 
-Laws: opening never creates (`mode=rw`); the file is never opened by anything but SQLite; a row is
-returned only with a seal that fits; every error of SQLite is translated here, by its code.
+Laws: a row is returned only with a seal that fits; several statements that belong together see one moment.
 
 `data_version` tells of commits by others and costs microseconds, but stays still when the file is
 replaced: device and inode are compared with it.
 
-Sources: https://www.sqlite.org/pragma.html#pragma_data_version, https://www.sqlite.org/rescode.html,
-https://www.sqlite.org/howtocorrupt.html (§2, POSIX locks).
+Source: https://www.sqlite.org/pragma.html#pragma_data_version
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from sys import intern
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import apsw
 
 from config_daemon.errors import (
-    SchemaMismatch,
-    SchemaOutdated,
-    StoreCannotOpen,
     StoreCorrupted,
-    StoreError,
-    StoreFailing,
     StoreFull,
-    StoreLocked,
-    StoreMissing,
     StoreReadOnly,
 )
+from config_daemon.store.connection import Wal, check, connect, drop, identity_of, rows, snapshot, translated
 from config_daemon.store.files import has_room, is_mounted_readonly
 from config_daemon.store.ports import BadRow, Changes, Place, Row, StoreFacts, Tombstone
 
 if TYPE_CHECKING:  # with libsodium behind it: who only looks at versions need not load that
     from config_daemon.store.seals import RowSealer
 
-APPLICATION_ID = 0x43464744  # "CFGD"
-FORMAT_VERSION = 1
-_LOCKED, _CORRUPTED = {5, 6, 15}, {11, 26}
-_PROTOCOL = 15
-_READONLY, _IOERR, _FULL, _CANTOPEN = 8, 10, 13, 14
 _READ_MANY = 500
-_SHAPE = ("no such table", "no such column", "has no column named")  # SQLite has no code of its own for them
 VERSION = "iif(typeof(version) = 'integer', version, 0)"  # 0 for what no writer of ours put there
 _LIVE, _DELETED = (
     f"SELECT '{table}', CAST(service AS BLOB), CAST({text} AS BLOB), {VERSION}, CAST(config_epoch AS BLOB),"  # noqa: S608
@@ -57,113 +41,6 @@ _LIVE, _DELETED = (
     )
 )
 _BOTH = f"{_DELETED} UNION ALL {_LIVE}"
-
-
-def connect(path: Path, busy_timeout_ms: int = 0, *, any_format: bool = False) -> apsw.Connection:
-    """Open an existing database of ours; one of another format only to migrate it.
-
-    Raises: StoreMissing, StoreCannotOpen, StoreCorrupted, StoreLocked, StoreFailing, SchemaMismatch.
-    """
-    with translated(path):
-        connection = apsw.Connection(
-            f"file:{quote(str(path))}?mode=rw", flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
-        )
-    try:
-        with translated(path):
-            connection.set_busy_timeout(busy_timeout_ms)
-            connection.execute("PRAGMA synchronous=FULL")
-            _check_identity(connection, path)
-            if not any_format:
-                _check_format(connection, path)
-    except StoreError:
-        connection.close(True)
-        raise
-    return connection
-
-
-@contextlib.contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn apsw's exceptions into ours by result code; the text is for people only."""
-    try:
-        yield
-    except apsw.Error as error:
-        raise _translation(error, path) from error
-    except UnicodeDecodeError as error:
-        raise StoreCorrupted(f"{path} holds text that is not UTF-8") from error
-
-
-def _translation(error: apsw.Error, path: Path) -> StoreError:
-    code = getattr(error, "result", 1) & 0xFF
-    if code in _LOCKED:  # SQLite gives up with SQLITE_PROTOCOL after some ten seconds, whatever it was told
-        return StoreLocked(f"{path} is locked by another process", waited=code == _PROTOCOL)
-    if code in _CORRUPTED:
-        return StoreCorrupted(f"{path} is damaged: {error}")
-    if code == _CANTOPEN:
-        return StoreCannotOpen(f"{path} cannot be opened") if path.exists() else _missing(path)
-    if code == _READONLY:
-        return StoreReadOnly(f"{path} is read-only")
-    if code == _FULL or (code == _IOERR and not has_room(path.parent)):  # a full disk has many faces
-        return StoreFull(f"no space left for {path}")
-    if code == _IOERR:
-        name = apsw.mapping_extended_result_codes.get(getattr(error, "extendedresult", code), "SQLITE_IOERR")
-        return StoreFailing(f"{path}: {error}", name=str(name).removeprefix("SQLITE_"))
-    if code == 1 and any(words in str(error) for words in _SHAPE):
-        return SchemaMismatch(f"{path} has another shape: {error}")
-    return StoreError(f"{path}: {error}")
-
-
-def _missing(path: Path) -> StoreMissing:
-    return StoreMissing(f"there is no database at {path}")
-
-
-def rows(connection: apsw.Connection, statement: str, bindings: Sequence[Any] = ()) -> list[Any]:
-    """Run one statement and return all its rows."""
-    return list(connection.execute(statement, tuple(bindings)))
-
-
-def first(connection: apsw.Connection, statement: str, default: Any, bindings: Sequence[Any] = ()) -> Any:
-    """Return the first value of the first row."""
-    found = rows(connection, statement, bindings)
-    return found[0][0] if found else default
-
-
-def _check_identity(connection: apsw.Connection, path: Path) -> None:
-    if connection.pragma("application_id") != APPLICATION_ID:
-        raise StoreCorrupted(
-            f"{path} is not a config-daemon database (an empty or foreign file)",
-            suggestion="Put the right file back, or restore it.",
-        )
-
-
-def _check_format(connection: apsw.Connection, path: Path) -> None:
-    version = connection.pragma("user_version")
-    if 1 <= version < FORMAT_VERSION:
-        raise SchemaOutdated(f"{path} has format {version}, and this program reads format {FORMAT_VERSION}")
-    if version != FORMAT_VERSION:
-        raise SchemaMismatch(f"{path} has format {version}; this program reads format {FORMAT_VERSION}")
-
-
-def check(connection: apsw.Connection, path: Path, thorough: bool) -> None:
-    """Have SQLite check a file: `integrity_check`, or the quicker one that does not look into indices.
-
-    Raises: StoreCorrupted; StoreError.
-    """
-    with translated(path):
-        found = rows(connection, f"PRAGMA {'integrity' if thorough else 'quick'}_check(1)")
-    if found != [("ok",)]:
-        raise StoreCorrupted(f"{path} is damaged: {found[0][0]}")
-
-
-def inspect(path: Path, thorough: bool) -> None:
-    """Check a file through a connection of its own, which any thread may.
-
-    Raises: as `connect` and `check`.
-    """
-    connection = connect(path)
-    try:
-        check(connection, path, thorough)
-    finally:
-        connection.close(True)
 
 
 class SqliteReader:
@@ -277,38 +154,6 @@ class SqliteReader:
         return self._connection
 
 
-class Wal:
-    """Remembers which `-wal` and `-shm` a connection uses: with others, it and the rest of the world are two.
-
-    Who deletes them takes acknowledged commits along; a connection that kept the old ones would never know.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._paths = [path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm")]
-        self._inodes = self._look()
-
-    def same(self) -> bool:
-        """Tell whether the files are still the ones; a database that gets its first ones is no other."""
-        inodes = self._look()
-        self._inodes = [known or found for known, found in zip(self._inodes, inodes, strict=True)]
-        return inodes == self._inodes
-
-    def _look(self) -> list[int | None]:
-        return [_inode(path) for path in self._paths]
-
-
-def _inode(path: Path) -> int | None:
-    try:
-        return os.stat(path).st_ino  # noqa: PTH116 - 1 µs instead of 4, at every look
-    except OSError:
-        return None
-
-
-def drop(connection: apsw.Connection) -> None:
-    """Have a connection write nothing when it is closed: its files are not the database's any more."""
-    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-
-
 def found_rows(
     connection: apsw.Connection, sealer: RowSealer, services: Sequence[str]
 ) -> dict[str, Row | Tombstone | BadRow]:
@@ -385,26 +230,3 @@ def _newest(connection: apsw.Connection) -> Place | None:
 def _names(found: Iterable[Any]) -> tuple[str, ...]:
     """Keep what can be a service's name; a row of the feed without one only marks a place."""
     return tuple(service for service in found if isinstance(service, str) and service)
-
-
-@contextlib.contextmanager
-def snapshot(connection: apsw.Connection) -> Iterator[None]:
-    """Let several statements see one state of the database."""
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        if connection.in_transaction:  # an error may have ended it
-            connection.execute("COMMIT")
-
-
-def identity_of(path: Path, stat: Callable[[Path], os.stat_result] = os.stat) -> tuple[int, int]:
-    """Return (device, inode) of the file at `path`.
-
-    Raises: StoreMissing when there is none.
-    """
-    try:
-        found = stat(path)
-    except OSError as error:
-        raise _missing(path) from error
-    return found.st_dev, found.st_ino

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import apsw
 
 from config_daemon.errors import InvalidConfig, StoreCorrupted
+from config_daemon.store.connection import first
 from config_daemon.store.ports import BadRow, Row, Tombstone
-from config_daemon.store.sqlite import VERSION, first, live_rows, tombstones
+from config_daemon.store.sqlite import VERSION, live_rows, tombstones
 from config_daemon.wire import values as portable
 
 if TYPE_CHECKING:

@@ -25,9 +25,10 @@ from config_daemon.errors import (
 )
 from config_daemon.store.chains import HISTORY, append, end_of
 from config_daemon.store.complaints import fixed_by_env, headline, of_service, unnameable
+from config_daemon.store.connection import first, rows
 from config_daemon.store.ports import Edit, Written
 from config_daemon.store.seals import RowSealer
-from config_daemon.store.sqlite import VERSION, first, rows
+from config_daemon.store.sqlite import VERSION
 from config_daemon.store.stored import Stored, find
 from config_daemon.store.stored import parse_stored as parse_stored
 from config_daemon.wire import values as portable

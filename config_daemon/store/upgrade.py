@@ -24,10 +24,11 @@ import apsw
 from config_daemon import failpoints
 from config_daemon.errors import StoreCorrupted, StoreError, StoreLocked
 from config_daemon.store import locks, quarantine
+from config_daemon.store.connection import check, connect, first, rows, translated
 from config_daemon.store.files import SHARED_MODE, Files, sync_folder
 from config_daemon.store.schema import migrations
 from config_daemon.store.seals import RowSealer
-from config_daemon.store.sqlite import check, connect, first, live_rows, rows, tombstones, translated
+from config_daemon.store.sqlite import live_rows, tombstones
 
 LOCK_SECONDS = 10.0
 BUSY_MS = 5000

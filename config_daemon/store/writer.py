@@ -17,9 +17,9 @@ import apsw
 from config_daemon import failpoints
 from config_daemon.errors import StoreUnavailable, UsageError
 from config_daemon.store import locks
+from config_daemon.store.connection import Wal, connect, drop, identity_of, translated
 from config_daemon.store.ports import Edit, Place, StoreFacts, Written
 from config_daemon.store.seals import RowSealer
-from config_daemon.store.sqlite import Wal, connect, drop, identity_of, translated
 from config_daemon.store.transaction import Definitions, Rules, Transaction
 from config_daemon.wire import values as portable
 

@@ -6,11 +6,11 @@ import os
 import sys
 
 from config_daemon.cli.main import main
-from config_daemon.store import sqlite, upgrade
+from config_daemon.store import connection, upgrade
 from config_daemon.store.schema import migrations
 
 if __name__ == "__main__":
     scripts = [*migrations(), os.environ["LATER_SCRIPT"]]
     upgrade.migrations = lambda: scripts
-    sqlite.FORMAT_VERSION = len(scripts)
+    connection.FORMAT_VERSION = len(scripts)
     sys.exit(main())

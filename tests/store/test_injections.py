@@ -16,8 +16,8 @@ from config_daemon.core.sealed import Fingerprint, Sealed
 from config_daemon.daemon.inspection import Inspector
 from config_daemon.daemon.judge import Judge
 from config_daemon.daemon.sight import Sight
+from config_daemon.store.connection import inspect
 from config_daemon.store.ports import Edit, Place, StoreFacts
-from config_daemon.store.sqlite import inspect
 from config_daemon.store.status import StatusBoard
 from config_daemon.wire.messages import CONFIG_OFFSET
 from tests.injections import FILE, PAGE, WAL, Layout
@@ -64,6 +64,7 @@ class Judged:
             places,
             facts,
             inspector=inspector,
+            insist=found.append,
             happened=found.append,
         )
         for now in range(3):

@@ -20,9 +20,9 @@ from config_daemon.errors import (
     StoreMissing,
     StoreUnavailable,
 )
+from config_daemon.store.connection import FORMAT_VERSION
 from config_daemon.store.ports import Edit
 from config_daemon.store.schema import create
-from config_daemon.store.sqlite import FORMAT_VERSION
 from tests.store.conftest import EPOCH, NOW, OTHER_EPOCH, SEALER, Store, merged, names
 
 FORK = multiprocessing.get_context("fork")

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from config_daemon.errors import SchemaMismatch, SchemaOutdated, StoreCorrupted, StoreError, StoreLocked
-from config_daemon.store import locks, quarantine, sqlite, upgrade
+from config_daemon.store import connection as opening
+from config_daemon.store import locks, quarantine, upgrade
+from config_daemon.store.connection import FORMAT_VERSION
 from config_daemon.store.ports import BadRow
 from config_daemon.store.schema import migrations
-from config_daemon.store.sqlite import FORMAT_VERSION
 from tests.store.conftest import NOW, SEALER, Store, names
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +61,7 @@ def run(store: Store, scripts: Sequence[str], now: str = NOW) -> Path | None:
 
 
 def version(path: Path) -> int:
-    with closing(sqlite.connect(path, any_format=True)) as connection:
+    with closing(opening.connect(path, any_format=True)) as connection:
         found: int = connection.pragma("user_version")
         return found
 
@@ -100,7 +101,7 @@ def test_rows_are_what_they_were_to_who_reads_them(filled: Store, monkeypatch: p
     before, place = filled.reader().read(services), filled.changes().place
     assert isinstance(before["tts-worker"], BadRow)
     run(filled, NEXT)
-    monkeypatch.setattr(sqlite, "FORMAT_VERSION", 2)
+    monkeypatch.setattr(opening, "FORMAT_VERSION", 2)
     assert filled.reader().read(services) == before
     assert filled.reader().holds(place)
     filled._writer = None
@@ -137,7 +138,7 @@ def test_readers_and_writers_of_an_older_database_say_who_migrates_it(
 ) -> None:
     filled.close()
     filled._writer = None
-    monkeypatch.setattr(sqlite, "FORMAT_VERSION", 2)
+    monkeypatch.setattr(opening, "FORMAT_VERSION", 2)
     for use in (filled.reader().facts, lambda: filled.set(gain=2)):
         with pytest.raises(SchemaOutdated) as error:
             use()
@@ -174,12 +175,12 @@ def test_a_script_that_fails_or_alters_rows_changes_nothing(filled: Store, scrip
 def test_a_database_that_does_not_verify_on_disk_is_put_back(filled: Store) -> None:
     before = filled.content()
     filled.close()
-    with closing(sqlite.connect(filled.path)) as still_open:  # so that there is a `-wal` to move away
-        rows = sqlite.rows(still_open, "SELECT count(*) FROM access_log")
+    with closing(opening.connect(filled.path)) as still_open:  # so that there is a `-wal` to move away
+        rows = opening.rows(still_open, "SELECT count(*) FROM access_log")
         assert rows == [(0,)]
         with pytest.raises(StoreCorrupted, match="was put back as it was"):
             run(filled, [*NEXT, TORN])
-        sqlite.drop(still_open)
+        opening.drop(still_open)
     assert version(filled.path) == 1
     assert filled.content() == before
     (folder,) = quarantine.folder_of(filled.path).iterdir()
@@ -191,7 +192,7 @@ def test_without_a_copy_that_is_whole_nothing_changes(filled: Store, monkeypatch
     before = filled.content()
 
     def check(connection: Any, path: Path, thorough: bool) -> None:
-        sqlite.check(connection, path, thorough)
+        opening.check(connection, path, thorough)
         if path != filled.path:
             raise StoreCorrupted(f"{path} is damaged")
 

@@ -1,0 +1,201 @@
+"""Open a SQLite database of ours, and turn what SQLite answers into our errors.
+
+Laws: opening never creates (`mode=rw`); the file is never opened by anything but SQLite; every error of SQLite is
+translated here, by its code and not by its text.
+
+Sources: https://www.sqlite.org/rescode.html, https://www.sqlite.org/howtocorrupt.html (§2, POSIX locks).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import apsw
+
+from config_daemon.errors import (
+    SchemaMismatch,
+    SchemaOutdated,
+    StoreCannotOpen,
+    StoreCorrupted,
+    StoreError,
+    StoreFailing,
+    StoreFull,
+    StoreLocked,
+    StoreMissing,
+    StoreReadOnly,
+)
+from config_daemon.store.files import has_room
+
+APPLICATION_ID = 0x43464744  # "CFGD"
+FORMAT_VERSION = 1
+_LOCKED, _CORRUPTED = {5, 6, 15}, {11, 26}
+_PROTOCOL = 15
+_READONLY, _IOERR, _FULL, _CANTOPEN = 8, 10, 13, 14
+_SHAPE = ("no such table", "no such column", "has no column named")  # SQLite has no code of its own for them
+
+
+def connect(path: Path, busy_timeout_ms: int = 0, *, any_format: bool = False) -> apsw.Connection:
+    """Open an existing database of ours; one of another format only to migrate it.
+
+    Raises: StoreMissing, StoreCannotOpen, StoreCorrupted, StoreLocked, StoreFailing, SchemaMismatch.
+    """
+    with translated(path):
+        connection = apsw.Connection(
+            f"file:{quote(str(path))}?mode=rw", flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
+        )
+    try:
+        with translated(path):
+            connection.set_busy_timeout(busy_timeout_ms)
+            connection.execute("PRAGMA synchronous=FULL")
+            _check_identity(connection, path)
+            if not any_format:
+                _check_format(connection, path)
+    except StoreError:
+        connection.close(True)
+        raise
+    return connection
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn apsw's exceptions into ours by result code; the text is for people only."""
+    try:
+        yield
+    except apsw.Error as error:
+        raise _translation(error, path) from error
+    except UnicodeDecodeError as error:
+        raise StoreCorrupted(f"{path} holds text that is not UTF-8") from error
+
+
+def _translation(error: apsw.Error, path: Path) -> StoreError:
+    code = getattr(error, "result", 1) & 0xFF
+    if code in _LOCKED:  # SQLite gives up with SQLITE_PROTOCOL after some ten seconds, whatever it was told
+        return StoreLocked(f"{path} is locked by another process", waited=code == _PROTOCOL)
+    if code in _CORRUPTED:
+        return StoreCorrupted(f"{path} is damaged: {error}")
+    if code == _CANTOPEN:
+        return StoreCannotOpen(f"{path} cannot be opened") if path.exists() else _missing(path)
+    if code == _READONLY:
+        return StoreReadOnly(f"{path} is read-only")
+    if code == _FULL or (code == _IOERR and not has_room(path.parent)):  # a full disk has many faces
+        return StoreFull(f"no space left for {path}")
+    if code == _IOERR:
+        name = apsw.mapping_extended_result_codes.get(getattr(error, "extendedresult", code), "SQLITE_IOERR")
+        return StoreFailing(f"{path}: {error}", name=str(name).removeprefix("SQLITE_"))
+    if code == 1 and any(words in str(error) for words in _SHAPE):
+        return SchemaMismatch(f"{path} has another shape: {error}")
+    return StoreError(f"{path}: {error}")
+
+
+def _missing(path: Path) -> StoreMissing:
+    return StoreMissing(f"there is no database at {path}")
+
+
+def rows(connection: apsw.Connection, statement: str, bindings: Sequence[Any] = ()) -> list[Any]:
+    """Run one statement and return all its rows."""
+    return list(connection.execute(statement, tuple(bindings)))
+
+
+def first(connection: apsw.Connection, statement: str, default: Any, bindings: Sequence[Any] = ()) -> Any:
+    """Return the first value of the first row."""
+    found = rows(connection, statement, bindings)
+    return found[0][0] if found else default
+
+
+def _check_identity(connection: apsw.Connection, path: Path) -> None:
+    if connection.pragma("application_id") != APPLICATION_ID:
+        raise StoreCorrupted(
+            f"{path} is not a config-daemon database (an empty or foreign file)",
+            suggestion="Put the right file back, or restore it.",
+        )
+
+
+def _check_format(connection: apsw.Connection, path: Path) -> None:
+    version = connection.pragma("user_version")
+    if 1 <= version < FORMAT_VERSION:
+        raise SchemaOutdated(f"{path} has format {version}, and this program reads format {FORMAT_VERSION}")
+    if version != FORMAT_VERSION:
+        raise SchemaMismatch(f"{path} has format {version}; this program reads format {FORMAT_VERSION}")
+
+
+def check(connection: apsw.Connection, path: Path, thorough: bool) -> None:
+    """Have SQLite check a file: `integrity_check`, or the quicker one that does not look into indices.
+
+    Raises: StoreCorrupted; StoreError.
+    """
+    with translated(path):
+        found = rows(connection, f"PRAGMA {'integrity' if thorough else 'quick'}_check(1)")
+    if found != [("ok",)]:
+        raise StoreCorrupted(f"{path} is damaged: {found[0][0]}")
+
+
+def inspect(path: Path, thorough: bool) -> None:
+    """Check a file through a connection of its own, which any thread may.
+
+    Raises: as `connect` and `check`.
+    """
+    connection = connect(path)
+    try:
+        check(connection, path, thorough)
+    finally:
+        connection.close(True)
+
+
+class Wal:
+    """Remembers which `-wal` and `-shm` a connection uses: with others, it and the rest of the world are two.
+
+    Who deletes them takes acknowledged commits along; a connection that kept the old ones would never know.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._paths = [path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm")]
+        self._inodes = self._look()
+
+    def same(self) -> bool:
+        """Tell whether the files are still the ones; a database that gets its first ones is no other."""
+        inodes = self._look()
+        self._inodes = [known or found for known, found in zip(self._inodes, inodes, strict=True)]
+        return inodes == self._inodes
+
+    def _look(self) -> list[int | None]:
+        return [_inode(path) for path in self._paths]
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return os.stat(path).st_ino  # noqa: PTH116 - 1 µs instead of 4, at every look
+    except OSError:
+        return None
+
+
+def drop(connection: apsw.Connection) -> None:
+    """Have a connection write nothing when it is closed: its files are not the database's any more."""
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+
+
+@contextlib.contextmanager
+def snapshot(connection: apsw.Connection) -> Iterator[None]:
+    """Let several statements see one state of the database."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:  # an error may have ended it
+            connection.execute("COMMIT")
+
+
+def identity_of(path: Path, stat: Callable[[Path], os.stat_result] = os.stat) -> tuple[int, int]:
+    """Return (device, inode) of the file at `path`.
+
+    Raises: StoreMissing when there is none.
+    """
+    try:
+        found = stat(path)
+    except OSError as error:
+        raise _missing(path) from error
+    return found.st_dev, found.st_ino
