@@ -125,6 +125,19 @@ def test_a_row_that_somebody_put_back_or_removed_is_not_believed(house: House) -
     assert set(done.lost["services"]) == {"stt-worker", "router"}, "the feed says that both were touched"
 
 
+def test_a_cache_of_an_earlier_life_counts_for_nothing(house: House) -> None:
+    store = house.store
+    old = store.files.cache.read_bytes()
+    house.rebuild("rest")
+    store.set("stt-worker", gain=9)
+    store.files.cache.write_bytes(old)
+    with pytest.raises(CacheError, match="another life"):
+        house.rebuild("lkg")
+    done = house.rebuild("rest")
+    assert store.values("stt-worker")["gain"] == 9
+    assert done.lost["services"] == {}
+
+
 @pytest.mark.parametrize("table", ["service_configs", "sqlite_autoindex_service_configs_1", "change_feed"])
 def test_what_can_be_read_of_a_damaged_database_is_taken_and_the_rest_told(house: House, table: str) -> None:
     store = house.store
