@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
+from config_daemon.daemon import recovery
 from tests.fleet import Fleet
 from tests.fleet_laws import STT, TTS
 
@@ -156,3 +158,17 @@ def test_a_cache_of_an_earlier_life_is_not_taken_but_by_a_persons_word(fleet: Fl
     assert not fleet.host.files.database.exists()
     fleet.ask("adopt", what="lkg")
     assert fleet.host.files.database.exists()
+
+
+def test_a_daemon_outlives_whatever_a_rebuild_raises(fleet: Fleet) -> None:
+    alone(fleet)
+    fleet.stop_daemon()
+    fleet.start_daemon()
+    with patch.object(recovery, "rebuild", side_effect=TypeError("nobody thought of it")) as rebuilt:
+        fleet.laws.may_rebuild = True
+        lose_database(fleet)
+        fleet.run(20)
+        assert rebuilt.call_count == 1
+    assert fleet.host.process is not None
+    fleet.ask("restore", what="lkg")
+    fleet.settle()

@@ -119,9 +119,10 @@ class Recovery:
         if self._announced():
             try:
                 self._rebuild("lkg", ITSELF, "the database was lost", "", None)
-            except ConfigDaemonError as error:
+            except Exception as error:  # noqa: BLE001 - it would be raised again after every restart
                 self._not_before = now + AGAIN_SECONDS
-                self.log.warning("rebuild_failed", why=error.message)
+                why = error.message if isinstance(error, ConfigDaemonError) else repr(error)
+                self.log.warning("rebuild_failed", why=why)
 
     def _is_lost(self) -> bool:
         """Tell whether the database is damaged or gone, the cache is good, and nobody has to be asked first."""

@@ -1,7 +1,7 @@
 """What can still be read of a damaged database, and how much of it can be believed.
 
-Laws: a row counts only with a seal that fits, wherever in the damage it was found; nothing is written, not
-even the `-wal` into the file; a database that somebody holds is not a damaged one.
+Laws: a row counts only with a service's name and a seal that fits, wherever in the damage it was found;
+nothing is written, not even the `-wal` into the file; a database that somebody holds is not a damaged one.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from config_daemon.store.connection import translated
 from config_daemon.store.ports import Place
 from config_daemon.store.seals import RowSealer
 from config_daemon.store.sqlite import VERSION
+from config_daemon.wire.topics import is_service
 
 _BUSY_MS = 1000
 _TABLES = (
@@ -26,6 +27,7 @@ _TABLES = (
 )
 # in both directions, since a damaged page ends each of them at another place
 _WAYS = ("NOT INDEXED ORDER BY rowid", "NOT INDEXED ORDER BY rowid DESC", "ORDER BY service")
+_NAME = "CASE typeof(service) WHEN 'text' THEN CAST(service AS BLOB) END"
 _NAMES = (
     "SELECT service FROM change_feed ORDER BY seq",
     "SELECT service FROM change_feed ORDER BY seq DESC",
@@ -110,14 +112,14 @@ class _Reading:
 
     def _history(self) -> dict[str, int]:
         found, _ = self._some(f"SELECT service, max({VERSION}) FROM config_history GROUP BY service")  # noqa: S608
-        return {name: version for name, version in found if isinstance(name, str) and name}
+        return {name: version for name, version in found if isinstance(name, str) and is_service(name)}
 
     def _table(
         self, table: tuple[str, str, str, str], names: set[Any]
     ) -> tuple[Iterator[tuple[Kept, bool, str]], bool]:
         name, text, at, by = table
         statement = (
-            f"SELECT CAST(service AS BLOB), {VERSION}, CAST({text} AS BLOB), CAST({at} AS BLOB), CAST({by} AS BLOB),"  # noqa: S608
+            f"SELECT {_NAME}, {VERSION}, CAST({text} AS BLOB), CAST({at} AS BLOB), CAST({by} AS BLOB),"  # noqa: S608
             f" CAST(config_epoch AS BLOB), CAST(row_seal AS BLOB) FROM {name} {{}}"
         )
         found, is_whole = self._some(statement.format(_WAYS[0]))
@@ -126,7 +128,8 @@ class _Reading:
                 found += self._some(statement.format(way))[0]
             for service in names:
                 found += self._some(statement.format("WHERE service = ?"), (service,))[0]
-        return (self._judged(name, row) for row in found), is_whole
+        named = [row for row in found if _is_name(row[0])]
+        return (self._judged(name, row) for row in named), is_whole and len(named) == len(found)
 
     def _judged(self, table: str, row: Sequence[Any]) -> tuple[Kept, bool, str]:
         read: list[Any] = [each if isinstance(each, int) else _text(each) for each in row]
@@ -153,6 +156,11 @@ class _Reading:
         except StoreError:
             return found, False
         return found, True
+
+
+def _is_name(content: bytes | None) -> bool:
+    """Tell whether this can name a service; damage leaves others, which nothing refers to."""
+    return content is not None and is_service(content.decode("utf-8", "replace"))
 
 
 def _text(content: bytes | None) -> Any:

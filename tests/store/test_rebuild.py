@@ -138,6 +138,33 @@ def test_a_cache_of_an_earlier_life_counts_for_nothing(house: House) -> None:
     assert done.lost["services"] == {}
 
 
+def nameless(path: Path) -> None:
+    """Put rows without a service's name into it, as damage to a record's head does; the shape stays ours."""
+    db = apsw.Connection(str(path))
+    trigger = next(iter(db.execute("SELECT sql FROM sqlite_schema WHERE name = 'feed_config_insert'")))[0]
+    db.execute("DROP TRIGGER feed_config_insert")
+    for name in (None, b"router", "a", "No Name"):
+        db.execute("INSERT INTO service_configs VALUES (?,'{}',7,?,?,'x','','')", (name, EPOCH, NOW))
+    db.execute(trigger)
+    db.close()
+
+
+def test_rows_without_a_services_name_hinder_nothing(house: House) -> None:
+    house.store.close()
+    nameless(house.store.path)
+    done = house.rebuild("rest")
+    assert (done.services, set(done.lost["services"])) == (3, {"a"})
+    assert house.store.values("router") == {"model": "r", "gain": 3}
+
+
+def test_a_copy_with_a_row_without_a_services_name_is_refused(house: House) -> None:
+    copy = house.store.path.with_name("copy.db")
+    house.store.sql(f"VACUUM INTO '{copy}'")
+    nameless(copy)
+    with pytest.raises(StoreUnavailable, match="was not taken"):
+        house.rebuild("file", file=copy)
+
+
 @pytest.mark.parametrize("table", ["service_configs", "sqlite_autoindex_service_configs_1", "change_feed"])
 def test_what_can_be_read_of_a_damaged_database_is_taken_and_the_rest_told(house: House, table: str) -> None:
     store = house.store
