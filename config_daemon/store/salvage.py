@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 import apsw
 
-from config_daemon.errors import StoreError, StoreLocked
-from config_daemon.store.connection import translated
+from config_daemon.errors import StoreCannotOpen, StoreError, StoreLocked
+from config_daemon.store.connection import refuse_special, translated
 from config_daemon.store.ports import Place
 from config_daemon.store.seals import RowSealer
 from config_daemon.store.sqlite import VERSION
@@ -71,10 +71,11 @@ def salvage(path: Path, sealer: RowSealer, epoch: str | None, names: Iterable[st
     The feed is read from a place on. Raises: StoreLocked.
     """
     try:
+        refuse_special(path)
         connection = apsw.Connection(
             f"file:{quote(str(path))}?mode=ro", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
         )
-    except apsw.Error:
+    except (apsw.Error, StoreCannotOpen):
         return NOTHING
     try:
         connection.set_busy_timeout(_BUSY_MS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,30 @@ def test_a_copy_with_a_row_without_a_services_name_is_refused(house: House) -> N
     nameless(copy)
     with pytest.raises(StoreUnavailable, match="was not taken"):
         house.rebuild("file", file=copy)
+
+
+def within_seconds(pipe: Path, work: Callable[[], object]) -> None:
+    """Do what would wait for ever for somebody who writes into a pipe."""
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(work)
+        try:
+            done.result(5)
+        except TimeoutError:
+            os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+            raise
+
+
+def test_a_pipe_is_refused_as_a_copy(house: House) -> None:
+    pipe = house.store.path.with_name("pipe")
+    with pytest.raises(StoreUnavailable, match="no regular file"):
+        within_seconds(pipe, lambda: house.rebuild("file", file=pipe))
+
+
+def test_a_pipe_in_the_databases_place_holds_nothing_up(house: House) -> None:
+    house.lose_database()
+    within_seconds(house.store.path, lambda: house.rebuild("lkg"))
+    assert house.store.values("router") == {"model": "r", "gain": 3}
 
 
 @pytest.mark.parametrize("table", ["service_configs", "sqlite_autoindex_service_configs_1", "change_feed"])
