@@ -13,6 +13,7 @@ from unittest.mock import patch
 import pytest
 
 from config_daemon.daemon import recovery
+from config_daemon.errors import StoreUnavailable
 from tests.fleet import Fleet
 from tests.fleet_laws import STT, TTS
 
@@ -171,4 +172,27 @@ def test_a_daemon_outlives_whatever_a_rebuild_raises(fleet: Fleet) -> None:
         assert rebuilt.call_count == 1
     assert fleet.host.process is not None
     fleet.ask("restore", what="lkg")
+    fleet.settle()
+
+
+@pytest.mark.parametrize("point", ["rebuild_built", "rebuild_intended"])
+def test_a_rebuild_that_nobody_asked_for_and_that_ends_the_process_is_not_tried_again(
+    fleet: Fleet, point: str
+) -> None:
+    alone(fleet)
+    fleet.stop_daemon()
+    fleet.start_daemon()
+    fleet.host.die_at(point)
+    fleet.laws.may_rebuild = fleet.laws.forgot = True
+    fleet.close_writer()
+    rubbish = fleet.host.folder / "rubbish"
+    rubbish.write_bytes(b"rubbish " * 4096)
+    rubbish.rename(fleet.host.files.database)
+    fleet.until(lambda: fleet.host.process is None)
+    fleet.start_daemon()
+    with patch.object(recovery, "rebuild", side_effect=StoreUnavailable("again")) as again:
+        fleet.run(20)
+        assert again.call_count == 0
+    assert "db-corrupted" in fleet.conditions
+    fleet.ask("rebuild")
     fleet.settle()

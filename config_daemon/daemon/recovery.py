@@ -40,7 +40,7 @@ FORGOTTEN_SECONDS = 10.0  # a request may be taken away again
 PATIENCE_SECONDS = 1.0
 AGAIN_SECONDS = 600.0
 SHOWN_SERVICES = 5
-ITSELF = "config-daemon"
+ITSELF, LOST = "config-daemon", "the database was lost"
 _SOURCES: dict[tuple[str, Any], Source] = {
     ("rebuild", None): "rest", ("rebuild", "defaults"): "nothing", ("restore", "lkg"): "lkg",
     ("restore", "file"): "file", ("adopt", "lkg"): "lkg-alone",
@@ -114,11 +114,12 @@ class Recovery:
             return
         if self._did_lately():
             self._not_before = now + AGAIN_SECONDS
-            self.log.warning("rebuild_waits", why="this daemon rebuilt the database by itself minutes ago")
+            self.log.warning("rebuild_waits", why="this daemon began to rebuild by itself minutes ago")
             return
         if self._announced():
             try:
-                self._rebuild("lkg", ITSELF, "the database was lost", "", None)
+                self._note_attempt()
+                self._rebuild("lkg", ITSELF, LOST, "", None)
             except Exception as error:  # noqa: BLE001 - it would be raised again after every restart
                 self._not_before = now + AGAIN_SECONDS
                 why = error.message if isinstance(error, ConfigDaemonError) else repr(error)
@@ -148,14 +149,20 @@ class Recovery:
         return known
 
     def _did_lately(self) -> bool:
-        """Tell whether a daemon rebuilt by itself minutes ago, in an earlier life too; then a person has to look."""
+        """Tell whether a daemon began to rebuild by itself minutes ago, in an earlier life too: a person's matter."""
         path = self.files.rebuild_info
         try:
             intent = journal.load(path)
             recent = abs(time.time() - path.stat().st_mtime) < AGAIN_SECONDS
         except (CacheError, OSError):
             return False
-        return intent is not None and intent.by == ITSELF and intent.state == "done" and recent
+        return intent is not None and intent.by == ITSELF and recent
+
+    def _note_attempt(self) -> None:
+        """Leave word of it before the work begins, which a process may not outlive. Raises: OSError."""
+        now = self.sealer.now()
+        begun = Intent("", "restore", "", ITSELF, LOST, now, "", 0, "", 0, state="abandoned")
+        journal.write(self.files.rebuild_info, begun)
 
     def _announced(self) -> bool:
         """Have health say that a rebuild begins; True once it did."""
