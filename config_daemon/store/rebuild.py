@@ -185,6 +185,9 @@ def _make(
     else:
         if order.source != "nothing":
             kept = _chosen(site, order, cached, found)
+            terms = terms._replace(
+                model_hash=found.model_hash or ""
+            )  # the daemon judges whether they fit ours
         building.build(path, kept, terms)
     if order.source == "nothing":
         since = BEGINNING

@@ -49,7 +49,8 @@ class Salvaged(NamedTuple):
     """What a database showed; None where it did not let itself be read to the end.
 
     `kept` are rows of the wanted epoch with good seals, `claimed` the highest version that anything says of
-    a service, believed or not; `altered` are services of which a row was found that cannot be believed.
+    a service, believed or not; `altered` are services of which a row was found that cannot be believed;
+    `model_hash` names the definitions that the rows are known to fit.
     """
 
     kept: dict[str, Kept]
@@ -60,6 +61,7 @@ class Salvaged(NamedTuple):
     feed: list[tuple[int, str, str]] | None
     history_rows: int | None
     secrets: int | None
+    model_hash: str | None = None
 
 
 NOTHING = Salvaged({}, {}, set(), None, False, None, None, None)
@@ -109,7 +111,12 @@ class _Reading:
         return Salvaged(
             kept, claimed, altered - kept.keys(), wanted, is_whole, feed if feed_is_whole else None,
             self._count("config_history WHERE service <> ''"), self._count("encrypted_secrets"),
+            self._model_hash(),
         )  # fmt: skip
+
+    def _model_hash(self) -> str | None:
+        found, _ = self._some("SELECT CAST(model_hash AS BLOB) FROM schema_version")
+        return _text(found[0][0]) if found else None
 
     def _history(self) -> dict[str, int]:
         found, _ = self._some(f"SELECT service, max({VERSION}) FROM config_history GROUP BY service")  # noqa: S608
