@@ -63,6 +63,7 @@ class Parts:
         self.sight.look(now, backlog)
         self.models.step(now)
         self.keeper.look(now)
+        self.reporter.checked |= self.mirror.ready
 
     def connected(self) -> None:
         """Have every part begin anew on a fresh connection."""
