@@ -137,7 +137,7 @@ class Findings:
 
 
 class Facts(NamedTuple):
-    """What health is made of beside the conditions."""
+    """What health is made of beside the conditions; `checked`: what the broker retains was read back once."""
 
     status: Status
     mode: Mode
@@ -147,6 +147,7 @@ class Facts(NamedTuple):
     event: str | None
     services: int
     behind: int
+    checked: bool = True
 
 
 DETAIL_CHARACTERS = 500
@@ -176,9 +177,9 @@ def make_health(facts: Facts, conditions: Iterable[Condition], session: str, **s
 
 
 def is_ok(facts: Facts, conditions: Iterable[Condition]) -> bool:
-    """Tell whether all is well."""
+    """Tell whether all is well, which nobody knows before the broker has shown what it retains."""
     worst = any(condition.severity == "critical" for condition in conditions)
-    return facts.status == "healthy" and facts.mode == "normal" and not worst
+    return facts.status == "healthy" and facts.mode == "normal" and facts.checked and not worst
 
 
 def event_of(findings: Findings, base: str) -> str:

@@ -3,8 +3,6 @@
 Laws: a service is behind when the fingerprint of its last seal is not the wanted one (then it is
 sealed anew) or when the broker has not confirmed those bytes (then exactly those bytes go again);
 nothing is ever wanted that could not be trusted; the cost follows what changed, not how much there is.
-
-Numbers, signatures and sockets are somebody else's.
 """
 
 from __future__ import annotations
@@ -19,7 +17,8 @@ from config_daemon.core.sealed import Fingerprint, Sealed
 class Service:
     """One service: `config` holds the wanted bytes until they are sealed, `version` is the row's as last read.
 
-    `held` is the seal before, which the broker confirmed, while the last one is not confirmed yet.
+    `held` is the seal before, which the broker confirmed, while the last one is not confirmed yet; `kept` the
+    last one that it ever confirmed, whatever became of it there.
     """
 
     wanted: Fingerprint | None = None
@@ -28,6 +27,7 @@ class Service:
     sealed: Sealed | None = None
     confirmed: bool = False
     held: Sealed | None = None
+    kept: Sealed | None = None
 
 
 @dataclass(slots=True)
@@ -56,11 +56,11 @@ class Plan:
         self._behind.pop(service, None)
         self.changed.add(service)
 
-    def remember(self, service: str, sealed: Sealed) -> None:
+    def remember(self, service: str, sealed: Sealed, cached: bool = False) -> None:
         """Record the last seal of a service: just made, or read from the cache; not confirmed yet."""
         entry = self.services.setdefault(service, Service())
         entry.held = entry.sealed if entry.confirmed else entry.held
-        entry.sealed, entry.confirmed = sealed, False
+        entry.sealed, entry.confirmed, entry.kept = sealed, False, sealed if cached else entry.kept
         entry.version = max(entry.version, sealed.fingerprint.config_version)
         self._judge(service, entry)
 
@@ -69,7 +69,7 @@ class Plan:
         entry = self.services.get(service)
         if entry is None or entry.sealed is None or entry.sealed.sequence != sequence:
             return False
-        entry.confirmed, entry.held = True, None
+        entry.confirmed, entry.held, entry.kept = True, None, entry.sealed
         self._judge(service, entry)
         return True
 

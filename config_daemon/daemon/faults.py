@@ -82,9 +82,10 @@ class Faults:
         return self._blocked_since is not None
 
     def blocked(self, error: StoreLocked, now: float) -> None:
-        """Note that nobody can write, or read, just now; it counts once it has lasted."""
+        """Note that nobody can write, or read, just now; it counts once it has lasted, and covers nothing worse."""
         self._blocked_since = now if self._blocked_since is None else self._blocked_since
-        if error.waited or now - self._blocked_since >= LOCK_SECONDS:
+        is_worse = self.stands and not self.is_lock
+        if not is_worse and (error.waited or now - self._blocked_since >= LOCK_SECONDS):
             self.set(error)
 
     def moved(self) -> None:
@@ -92,7 +93,8 @@ class Faults:
         self._blocked_since = None
 
     def set(self, error: StoreError) -> None:
-        """Have an error be in force."""
+        """Have an error be in force; while it stands nobody can say whether the store could be written."""
+        self.cannot_write(None)
         if self._fault is not None and _place(self._fault) != _place(error):
             self._findings.close(*_place(self._fault))
         self._fault = error

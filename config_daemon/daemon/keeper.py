@@ -1,13 +1,14 @@
 """Keep the last-known-good cache behind the broker, without holding anybody up.
 
-Laws: only confirmed messages go in; it is written in slices while nothing waits to be published, and never
-built in memory; the HMAC, the sync and the rename happen in a short thread that ends in one `inbox.put`;
-writing takes at most a small share of the time, however large the cache.
+Laws: only messages that were confirmed go in, and rows that are newer are named; it is written in slices while
+nothing waits to be published, and never built in memory; the HMAC, the sync and the rename happen in a short
+thread that ends in one `inbox.put`; writing takes at most a small share of the time, however large the cache.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from config_daemon.core.plan import Plan
@@ -19,6 +20,7 @@ from config_daemon.store.cache import Draft, Head
 SLICE = 200
 AGAIN_SECONDS = 10.0  # after a failure
 WAIT_SECONDS = 5.0  # for a write that has begun, before the store is replaced
+LOOK_SECONDS = 5.0
 SHARE = 20  # one part writing, nineteen parts not
 
 
@@ -32,11 +34,11 @@ class CacheKeeper:
         plan: Plan,
         put: Callable[[CacheWritten], None],
         valid: bool,
-        vouches: Callable[[Sealed], bool] = lambda _sealed: True,
         start: Callable[[Callable[[], None]], Work] = in_thread,
     ) -> None:
         self._path, self._hmac_key, self._plan, self._put, self._start = path, hmac_key, plan, put, start
-        self.valid, self._vouches = valid, vouches
+        self.valid = valid
+        self._stamp, self._look_at = _stamp(path), 0.0
         self._stale = not valid
         self._draft: Draft | None = None
         self._draft_key = hmac_key()
@@ -44,6 +46,14 @@ class CacheKeeper:
         self._writing = False
         self._began = 0.0
         self._not_before = 0.0
+
+    def look(self, now: float) -> None:
+        """Find out now and then whether the file is still the one that was put there; else it is written anew."""
+        if now < self._look_at or self._writing:
+            return
+        self._look_at = now + LOOK_SECONDS
+        if self.valid and _stamp(self._path) != self._stamp:
+            self.valid, self._stale = False, True
 
     def touch(self) -> None:
         """Note that something confirmed has changed."""
@@ -74,19 +84,16 @@ class CacheKeeper:
             self._not_before = now + AGAIN_SECONDS
             return
         self._stale = False
-        kept = {
-            service: entry.sealed
-            for service, entry in self._plan.services.items()
-            # what no worker would take any more is never confirmed again, and still was published
-            if entry.sealed is not None and (entry.confirmed or not self._vouches(entry.sealed))
-        }
-        self._draft, self._draft_key = Draft(self._path, head, kept), self._hmac_key()
+        kept, uncovered = _gathered(self._plan, head.config_epoch)
+        self._draft = Draft(self._path, replace(head, uncovered=uncovered), kept)
+        self._draft_key = self._hmac_key()
 
     def written(self, event: CacheWritten, now: float) -> None:
         """Take the thread's outcome."""
         self._writing = False
         self._not_before = now + SHARE * (now - self._began)
         self.valid = self.valid or event.error is None  # what could not be replaced is as good as it was
+        self._stamp = _stamp(self._path) if event.error is None else self._stamp
         if event.error is not None:
             self._stale, self._not_before = True, now + AGAIN_SECONDS
 
@@ -130,3 +137,27 @@ class CacheKeeper:
             self._draft.discard()
         self._draft, self._writing = None, True  # until the loop has heard of it
         self._put(CacheWritten(error.strerror or str(error)))
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _gathered(plan: Plan, epoch: str) -> tuple[dict[str, Sealed], dict[str, int]]:
+    """Return what was ever confirmed in this epoch, and the versions of rows that are newer than that.
+
+    Doubt about the broker takes nothing away: what it holds now says nothing of what was acknowledged.
+    """
+    kept: dict[str, Sealed] = {}
+    uncovered: dict[str, int] = {}
+    for service, entry in plan.services.items():
+        last = entry.kept
+        if last is not None and last.fingerprint.epoch == epoch:
+            kept[service] = last
+        if entry.version > (kept[service].fingerprint.config_version if service in kept else 0):
+            uncovered[service] = entry.version
+    return kept, uncovered

@@ -124,7 +124,7 @@ def _build(
     past = load_past(ground, environ, findings, _unix_ms, log)
     numbers, identity = past.numbers, past.identity
     for service, sealed in past.sealed.items():
-        plan.remember(service, sealed)
+        plan.remember(service, sealed, cached=True)
     sealer = Sealer(identity, numbers, findings, _unix_ms)
     if held := numbers.marks.held:
         findings.open(*held, sealer.now())  # a restart ends no hold
@@ -157,9 +157,7 @@ def _build(
         surroundings.tell()
         models.tell()
 
-    keeper = CacheKeeper(
-        files.cache, lambda: identity.hmac[1], plan, inbox.put, past.lkg_valid, identity.vouches
-    )
+    keeper = CacheKeeper(files.cache, lambda: identity.hmac[1], plan, inbox.put, past.lkg_valid)
     if past.is_rekeyed:
         keeper.touch()
     reporter = Reporter(

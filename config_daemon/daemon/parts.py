@@ -62,6 +62,8 @@ class Parts:
         self.judge.overrides, self.judge.orphaned = self.surroundings.overrides, self.surroundings.orphaned
         self.sight.look(now, backlog)
         self.models.step(now)
+        self.keeper.look(now)
+        self.reporter.checked |= self.mirror.ready
 
     def connected(self) -> None:
         """Have every part begin anew on a fresh connection."""

@@ -58,7 +58,7 @@ class Reporter:
         self._event, self._mode = event, ""
         self._tell_all, self._chronicle = tell_all, Chronicle(log, board)
         self._created_at, self.last_rebuild = ground.created_at, ground.last_rebuild
-        self.rebuilding = False
+        self.rebuilding = self.checked = False
         self._seconds = ground.settings.health_seconds
         self.topic = Topics(ground.settings.topic_prefix).health(ground.settings.name)
         self._session, self._will_signs = str(uuid.uuid4()), sealer.signs
@@ -91,6 +91,7 @@ class Reporter:
             event=event_of(self._findings, self._event),
             services=len(self._plan.services),
             behind=len(self._plan) + self._sight.unread,
+            checked=self.checked,
         )
 
     def _tell_of_the_source(self, status: Status) -> None:

@@ -12,10 +12,11 @@ import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from config_daemon import failpoints
 from config_daemon.core.sealed import Fingerprint, Sealed
@@ -35,7 +36,7 @@ _ONE_MESSAGE = rb"\"signature\":\""  # as it stands in the text that a sealed me
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What the cache says beside the configs."""
+    """What the cache says beside the configs; `uncovered` names the version of every row newer than what it holds."""
 
     config_epoch: str
     generated_at: str
@@ -46,6 +47,7 @@ class Head:
     key_id: str
     algorithm: str = "hmac-sha256"
     version: int = 1
+    uncovered: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,12 @@ class Cache:
 
     head: Head
     sealed: Mapping[str, Sealed]
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """Return the newest version of every service that was known when it was written."""
+        held = {name: one.fingerprint.config_version for name, one in self.sealed.items()}
+        return held | dict(self.head.uncovered)
 
 
 def load(path: Path, hmac_keys: Iterable[bytes]) -> Cache | None:
@@ -66,8 +74,9 @@ def load(path: Path, hmac_keys: Iterable[bytes]) -> Cache | None:
         values.check_parts(body, max(1, body.count(_ONE_MESSAGE)))
         members = json.loads(body, parse_float=str)  # they are only in the payload, which is for people
         head = Head(
-            **{name: members[name] for name in Head.__slots__ if name != "feed"}, feed=Place(*members["feed"])
-        )
+            **{name: members[name] for name in Head.__slots__ if name not in ("feed", "uncovered")},
+            feed=Place(*members["feed"]), uncovered=_versions(members["uncovered"]),
+        )  # fmt: skip
         if members["payload"].keys() != members["sealed"].keys():
             raise ValueError("payload and sealed are not of the same services")
         return Cache(head, {name: _sealed(text) for name, text in members["sealed"].items()})
@@ -160,6 +169,12 @@ def set_aside(path: Path, folder: Path, stamp: str) -> Path:
     place = folder / f"lkg.bad-{stamp}"
     path.rename(place)
     return place
+
+
+def _versions(members: Any) -> dict[str, int]:
+    if not all(type(version) is int for version in members.values()):
+        raise TypeError("a version is an integer")
+    return dict(members)
 
 
 def _sealed(text: str) -> Sealed:

@@ -173,9 +173,7 @@ def _make(
 ) -> tuple[Mapping[str, Kept], Lost]:
     """Make the database's file; return what is in it, and what is not."""
     since = Since(cached.head.feed, cached.head.generated_at) if cached else BEGINNING
-    published = (
-        {name: one.fingerprint.config_version for name, one in cached.sealed.items()} if cached else {}
-    )
+    published = cached.versions if cached else {}
     found = _found(site, order, cached, since.place)
     site.alive()
     kept: Mapping[str, Kept] = {}

@@ -1,0 +1,169 @@
+"""What the last-known-good cache must not forget, and what is said when it, or the store beside it, is lost.
+
+Each of these was found by a review whose only task was to break recovery.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import apsw
+import pytest
+
+from config_daemon.store import connection, sqlite
+from config_daemon.store.cache import Cache, load
+from tests.fleet import Fleet
+from tests.fleet_laws import STT, TTS
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    with closing(Fleet.settled(tmp_path)) as made:
+        yield made
+
+
+def cached(fleet: Fleet) -> Cache:
+    found = load(fleet.host.files.cache, fleet.host.ground.keys.hmac_keys())
+    assert found is not None
+    return found
+
+
+def lose_database(fleet: Fleet) -> None:
+    fleet.close_writer()
+    for suffix in ("", "-wal", "-shm"):
+        (fleet.host.folder / f"config.db{suffix}").unlink(missing_ok=True)
+
+
+def restored(fleet: Fleet) -> dict[str, Any]:
+    """Have a daemon lose its database and a person restore the cache; return the services that are told as lost."""
+    fleet.crash_daemon()
+    lose_database(fleet)
+    fleet.start_daemon()
+    fleet.until(lambda: "db-missing" in fleet.conditions)
+    fleet.ask("restore", what="lkg")
+    fleet.run(5.0)
+    return dict(json.loads(fleet.host.files.rebuild_info.read_text())["lost"]["services"])
+
+
+# what it holds --------------------------------------------------------------------------------------
+
+
+def test_a_broker_that_refuses_a_newer_version_takes_the_older_one_from_nobody(fleet: Fleet) -> None:
+    fleet.server.denied.add(fleet.topics.config(TTS))
+    fleet.commit(TTS, 11)
+    fleet.run(3.0)
+    fleet.commit(STT, 21)
+    fleet.run(30.0)
+    assert cached(fleet).sealed[TTS].fingerprint.config_version == 1
+    assert cached(fleet).head.uncovered == {TTS: 2}
+    fleet.server.denied.clear()
+    assert restored(fleet)[TTS] == {"from": 2, "to": 1}
+
+
+def test_whoever_defaces_a_topic_all_the_time_has_the_cache_forget_nothing(fleet: Fleet) -> None:
+    for number in range(20):
+        fleet.deface(TTS, b"x%d" % number)
+        fleet.run(0.5)
+        if number % 5 == 0:
+            fleet.commit(STT, 30 + number)
+        assert TTS in cached(fleet).sealed
+
+
+def test_a_deleted_service_goes_on_counting_after_its_topic_was_defaced(fleet: Fleet) -> None:
+    fleet.commit(TTS, None)
+    fleet.run(10.0)
+    for number in range(12):
+        fleet.deface(TTS, b"x%d" % number)
+        fleet.run(0.5)
+        fleet.commit(STT, 30 + number)
+        fleet.run(0.5)
+    restored(fleet)
+    assert fleet.commit(TTS, 5).version == 3
+
+
+def test_an_acknowledged_change_that_was_never_published_is_told_as_lost(fleet: Fleet) -> None:
+    with patch.object(fleet.process.parts.judge, "_limit", 10):  # as a config that is too large
+        fleet.commit(TTS, 11)
+        fleet.run(3.0)
+    fleet.process.parts.keeper.touch()
+    fleet.run(10.0)
+    assert cached(fleet).head.uncovered == {TTS: 2}
+    assert restored(fleet)[TTS] == {"from": 2, "to": 1}
+
+
+# whether it is there ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["removed", "overwritten"])
+def test_a_cache_that_somebody_took_away_is_written_anew(fleet: Fleet, how: str) -> None:
+    path = fleet.host.files.cache
+    if how == "removed":
+        path.unlink()
+    else:
+        path.write_bytes(b"{}")
+    fleet.run(15.0)
+    assert TTS in cached(fleet).sealed
+    assert fleet.health["lkg_cache_valid"] is True
+
+
+def test_a_cache_that_is_taken_away_during_a_fallback_is_no_source_any_more(fleet: Fleet) -> None:
+    lose_database(fleet)
+    fleet.until(lambda: "db-missing" in fleet.conditions)
+    fleet.host.files.cache.unlink()
+    fleet.run(10.0)
+    assert "needs-restore" in fleet.conditions
+    assert fleet.health["lkg_cache_valid"] is False
+
+
+# one trouble after the other --------------------------------------------------------------------------
+
+
+def test_a_full_disk_is_forgotten_where_the_store_cannot_be_read_any_more(fleet: Fleet) -> None:
+    with patch.object(sqlite, "has_room", lambda _folder: False):
+        fleet.run(2.0)
+        assert "disk-full" in fleet.conditions
+        lose_database(fleet)
+        fleet.run(1.0)
+    fleet.run(5.0)
+    assert fleet.conditions == {"db-missing"}
+
+
+def test_damage_is_not_forgotten_over_a_lock(fleet: Fleet) -> None:
+    fleet.stop_daemon()
+    _break_an_index(fleet)
+    fleet.start_daemon()
+    fleet.until(lambda: "db-corrupted" in fleet.conditions)
+    fleet.lock_database()
+    fleet.run(2.0)
+    fleet.unlock_database()
+    fleet.run(20.0)
+    assert "db-corrupted" in fleet.conditions
+    assert fleet.health["ok"] is False
+
+
+def _break_an_index(fleet: Fleet) -> None:
+    """Have an index lack a row, as a lost write of its page does: only the thorough check finds it."""
+    fleet.close_writer()
+    path = str(fleet.host.files.database)
+    definition = (
+        "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema WHERE name = 'idx_config_items_key'"
+    )
+    with closing(apsw.Connection(path)) as db:
+        (row,) = list(db.execute(definition))
+        _unlock_schema(db)
+        db.execute("DELETE FROM sqlite_schema WHERE name = 'idx_config_items_key'")
+    with closing(apsw.Connection(path)) as db:
+        db.execute("UPDATE config_items SET key = 'zz' WHERE id = (SELECT min(id) FROM config_items)")
+        _unlock_schema(db)
+        db.execute("INSERT INTO sqlite_schema VALUES (?,?,?,?,?)", row)
+    connection.inspect(fleet.host.files.database, thorough=False)  # finds nothing
+
+
+def _unlock_schema(db: apsw.Connection) -> None:
+    db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 0)
+    db.pragma("writable_schema", 1)
