@@ -7,6 +7,7 @@ copied, only renamed; the newest five are kept.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from pathlib import Path
 
@@ -43,6 +44,24 @@ def move(database: Path, stamp: str) -> None:
             sync_folder(database.parent)
             failpoints.reached("rebuild_database_moved")
     sync_folder(folder)
+    sync_folder(database.parent)
+
+
+def has_moved(database: Path, stamp: str, replaces: bool) -> bool:
+    """Tell whether a move has begun: the old database is there, or the folder where there was none to move."""
+    folder = folder_of(database) / stamp
+    return os.path.lexists(folder / database.name if replaces else folder)
+
+
+def put_back(database: Path, stamp: str) -> None:
+    """Undo a move, the database last; what was not moved is no matter. Raises: OSError."""
+    folder = folder_of(database) / stamp
+    for suffix in reversed(_SUFFIXES):
+        path = database.with_name(database.name + suffix)
+        with contextlib.suppress(FileNotFoundError):
+            (folder / path.name).rename(path)
+    with contextlib.suppress(FileNotFoundError):
+        folder.rmdir()
     sync_folder(database.parent)
 
 

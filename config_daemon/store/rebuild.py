@@ -7,6 +7,7 @@ what is lost is told; a new epoch, so that nothing older can be mistaken for new
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +20,16 @@ from config_daemon.store.adopt import refuse_full_disk
 from config_daemon.store.building import Terms
 from config_daemon.store.cache import Cache, load
 from config_daemon.store.files import Files
-from config_daemon.store.finishing import LOCK_SECONDS, beside, complete, discard, finish, intend, place
+from config_daemon.store.finishing import (
+    LOCK_SECONDS,
+    beside,
+    complete,
+    discard,
+    finish,
+    intend,
+    place,
+    withdraw,
+)
 from config_daemon.store.journal import Intent, Kind
 from config_daemon.store.loss import BEGINNING, Lost, Since, account
 from config_daemon.store.marks import Numbers
@@ -103,6 +113,11 @@ def _put(site: Site, intent: Intent) -> None:
     try:
         place(site.files, intent)
     except OSError as error:
+        if withdraw(site.files, intent):
+            raise StoreUnavailable(
+                f"the old database cannot be replaced, and nothing was changed: {error.filename}: {error.strerror}",
+                suggestion="Mend that, then run the command again.",
+            ) from error
         raise StoreUnavailable(
             f"the rebuild is half done and cannot go on: {error.filename}: {error.strerror}",
             suggestion="Mend that; the next start, or the same command again, finishes it.",
@@ -156,6 +171,7 @@ def _built(site: Site, order: Order, cached: Cache | None) -> Intent:
         reason=order.reason, at=order.now, epoch=epoch,
         number=max(order.highest_seen, site.numbers.last, cached_number),
         quarantine=stamp_of(order.now, epoch), services=len(kept), lost=lost.as_dict(),
+        replaces=os.path.lexists(site.files.database),
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from config_daemon.errors import (
 )
 from config_daemon.store import audit, chain_walk, journal, marks
 from config_daemon.store.adopt import adopt_store
+from config_daemon.store.finishing import finish, is_under_way
 from config_daemon.store.ports import Edit, Tombstone
 from config_daemon.store.rebuild import Source
 from config_daemon.store.reports import StoreReports
@@ -394,16 +395,69 @@ def test_a_full_disk_leaves_the_old_database_in_its_place(
     house.store.close()
     before = house.everything()
 
-    def full(*_: object) -> None:
-        raise OSError(28, os.strerror(28))
-
     for place in ("store.building.fill", "store.journal.replace_durably", "store.marks.replace_durably"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"config_daemon.{place}", full)
+            patch.setattr(f"config_daemon.{place}", _full)
             with pytest.raises(StoreUnavailable, match="No space left"):
                 house.rebuild("rest")
         assert house.everything() == before
     house.rebuild("rest")
+
+
+def _in_the_way(house: House) -> Path:
+    """Have a rebuild fail when the old database should be moved, as on a full disk or for want of rights."""
+    blocker = house.store.files.quarantine
+    blocker.write_text("in the way")
+    with pytest.raises(StoreUnavailable, match="nothing was changed"):
+        house.rebuild("rest")
+    intent = journal.load(house.store.files.rebuild_info)
+    assert intent is not None and intent.state == "abandoned"
+    return blocker
+
+
+def test_a_rebuild_that_could_not_move_anything_never_comes_to_life(house: House) -> None:
+    """Weeks later the true database was lost, and the old build took its place with the values of then."""
+    _in_the_way(house).unlink()
+    for gain in (5, 6, 7):
+        house.store.set("stt-worker", gain=gain)
+    house.publish()
+    house.lose_database()
+    assert not is_under_way(house.store.files)
+    house.rebuild("lkg", known={"stt-worker": 5})
+    assert house.store.values("stt-worker")["gain"] == 7
+
+
+def test_not_even_where_giving_it_up_failed_as_well(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("config_daemon.store.finishing.abandon", _full)
+        house.store.files.quarantine.write_text("in the way")
+        with pytest.raises(StoreUnavailable):
+            house.rebuild("rest")
+    house.store.files.quarantine.unlink()
+    house.store.set("stt-worker", gain=5)
+    for path in house.store.files.folder.glob("config.db*"):
+        path.unlink()
+    finish(house.store.files, house.numbers())
+    assert not house.store.path.exists()
+    assert not is_under_way(house.store.files)
+
+
+def test_a_rebuild_that_fails_in_mid_move_puts_everything_back(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = house.store.writer()
+    writer.commit([Edit("stt-worker", merged(gain=5))], by="test")
+    monkeypatch.setattr("config_daemon.store.quarantine.sync_folder", _full)
+    with pytest.raises(StoreUnavailable, match="nothing was changed"):
+        house.rebuild("rest")
+    monkeypatch.undo()
+    assert house.store.values("stt-worker")["gain"] == 5
+    assert house.store.reader().facts().epoch == EPOCH
+    assert not is_under_way(house.store.files)
+
+
+def _full(*_: object) -> None:
+    raise OSError(28, os.strerror(28))
 
 
 def test_with_many_services_it_says_that_it_is_alive(house: House) -> None:

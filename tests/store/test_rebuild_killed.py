@@ -148,6 +148,15 @@ def test_what_is_written_between_the_death_and_the_next_start_is_kept(house: Hou
     assert house.store.values()["gain"] == 6
 
 
+@pytest.mark.parametrize("point", ["rebuild_moved", "rebuild_placed"])
+def test_killed_where_there_was_no_database_it_is_finished(house: House, point: str) -> None:
+    house.lose_database()
+    die_at(house, point)
+    start_again(house)
+    check_whole(house)
+    assert house.store.values()["gain"] == 3
+
+
 def test_killed_while_it_finishes_it_is_finished_by_the_next(house: House) -> None:
     die_at(house, "rebuild_moved")
     for point in ("rebuild_placed", "rebuild_cache_aside", "rebuild_marked"):
