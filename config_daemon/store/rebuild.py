@@ -38,7 +38,7 @@ from config_daemon.store.quarantine import stamp_of
 from config_daemon.store.salvage import NOTHING, Kept, Salvaged, salvage
 from config_daemon.store.seals import RowSealer
 from config_daemon.store.transaction import Definitions
-from config_daemon.store.unsealed import Fixed, rows_of
+from config_daemon.store.unsealed import Fixed, means_the_same, rows_of
 from config_daemon.store.writer import check_words
 
 Source = Literal["rest", "lkg", "lkg-alone", "file", "nothing"]
@@ -186,17 +186,20 @@ def _make(
     found = _found(site, order, cached, since.place)
     site.alive()
     kept: Mapping[str, Kept] = {}
+    forked: set[str] = set()
     if order.source == "file":
         assert order.file is not None
         kept, since = _copied(site, order.file, path, terms), BEGINNING
     else:
         if order.source != "nothing":
-            kept = _chosen(site, order, cached, found)
+            kept, forked = _chosen(site, order, cached, found)
         building.build(path, kept, terms)
     if order.source == "nothing":
         since = BEGINNING
     places = [*order.places, *([site.numbers.marks.feed] if site.numbers.marks.feed else [])]
-    return kept, account(kept, found, since, (order.known, published), places)
+    lost = account(kept, found, since, (order.known, published), places)
+    unlisted = {name: (found.kept[name].version, kept[name].version) for name in forked}
+    return kept, lost._replace(services={**unlisted, **lost.services})
 
 
 def _found(site: Site, order: Order, cached: Cache | None, since: Place) -> Salvaged:
@@ -209,23 +212,39 @@ def _found(site: Site, order: Order, cached: Cache | None, since: Place) -> Salv
     return salvage(site.files.database, site.sealer, epoch, names, BEGINNING.place if whole else since)
 
 
-def _chosen(site: Site, order: Order, cached: Cache | None, found: Salvaged) -> dict[str, Kept]:
-    """Take each service from where it is newest. Raises: StoreUnavailable when there is nothing at all."""
+def _chosen(
+    site: Site, order: Order, cached: Cache | None, found: Salvaged
+) -> tuple[dict[str, Kept], set[str]]:
+    """Take each service from where it is newest; name those of which something else was acknowledged as well.
+
+    A row is as it was acknowledged, also what `.env` covers; one of the same version as the cache's may be of
+    another branch, and then what was published counts. Raises: StoreUnavailable when there is nothing at all.
+    """
     kept = (
         rows_of(cached.sealed, site.definitions, site.fixed, order.now, order.by)
         if cached is not None
         else {}
     )
+    forked: set[str] = set()
     for name, row in found.kept.items():
-        if name not in kept or row.version >= kept[name].version:
-            kept[name] = row  # as it was acknowledged, also what .env covers
+        other = kept.get(name)
+        if other is None:
+            kept[name] = row
+            continue
+        differs = not found.holds and not means_the_same(
+            row, other, site.definitions.get(name), site.fixed.get(name, ())
+        )
+        if row.version > other.version or (row.version == other.version and not differs):
+            kept[name] = row
+        if differs and (found.holds is False or row.version == other.version):
+            forked.add(name)
     if cached is None and not kept:
         raise StoreUnavailable(
             f"nothing can be read of {site.files.database}, and there is no cache that can be trusted",
             suggestion="Restore a copy: `config-daemon restore --from FILE`;"
             " or begin with an empty store: `config-daemon rebuild --defaults`.",
         )
-    return kept
+    return kept, forked
 
 
 def _copied(site: Site, source: Path, path: Path, terms: Terms) -> Mapping[str, Kept]:

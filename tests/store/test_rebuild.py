@@ -103,6 +103,61 @@ def test_of_the_same_version_the_row_is_more_than_its_message(house: House) -> N
     assert house.store.values("router") == {"model": "r", "gain": 3}
 
 
+def _put_older_copy_back(house: House, *gains: int) -> None:
+    """Publish version 3 of a service, then go on from a copy of before, as somebody does by hand."""
+    store, copy = house.store, house.store.path.with_name("copy")
+    store.sql(f"VACUUM INTO '{copy}'")
+    store.set("stt-worker", gain=8)
+    house.publish()
+    house.lose_database()
+    copy.rename(store.path)
+    beside = Store(store.files.folder)
+    for gain in gains:
+        beside.set("stt-worker", gain=gain)
+    beside.close()
+
+
+def test_of_two_branches_what_was_published_counts_and_the_other_is_told(house: House) -> None:
+    _put_older_copy_back(house, 5)
+    done = house.rebuild("rest")
+    assert house.store.values("stt-worker")["gain"] == 8
+    assert done.lost["services"] == {"stt-worker": {"from": 3, "to": 3}}
+
+
+def test_a_newer_row_of_another_branch_is_taken_and_told(house: House) -> None:
+    _put_older_copy_back(house, 5, 6)
+    done = house.rebuild("rest")
+    assert house.store.values("stt-worker")["gain"] == 6
+    assert done.lost["services"] == {"stt-worker": {"from": 4, "to": 4}}
+
+
+def test_an_older_row_of_another_branch_is_told(house: House) -> None:
+    """Written into the copy, acknowledged, and overtaken by what was published before it was put back."""
+    store, copy = house.store, house.store.path.with_name("copy")
+    store.sql(f"VACUUM INTO '{copy}'")
+    store.set("stt-worker", gain=8)
+    store.set("stt-worker", gain=9)
+    house.publish()
+    house.lose_database()
+    copy.rename(store.path)
+    beside = Store(store.files.folder)
+    beside.set("stt-worker", gain=5)
+    beside.close()
+    done = house.rebuild("rest")
+    assert house.store.values("stt-worker")["gain"] == 9
+    assert done.lost["services"] == {"stt-worker": {"from": 3, "to": 4}}
+
+
+def test_of_a_branch_that_leads_to_the_same_the_row_is_taken_and_nothing_told(house: House) -> None:
+    """What `.env` covers and what is the default is in no message; the row has it."""
+    house.store.set("router", gain=1.0)
+    house.publish(instead={"router": {"model": "from .env", "gain": 1.0}})
+    house.store.sql("DELETE FROM change_feed")
+    done = house.rebuild("rest", fixed={"router": {"model"}})
+    assert house.store.values("router") == {"model": "r", "gain": 1.0}
+    assert done.lost["services"] == {}
+
+
 def test_rows_that_were_altered_come_from_the_cache_and_are_told(house: House) -> None:
     store = house.store
     store.set("stt-worker", gain=7)
