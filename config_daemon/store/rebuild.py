@@ -40,6 +40,7 @@ from config_daemon.store.seals import RowSealer
 from config_daemon.store.transaction import Definitions
 from config_daemon.store.unsealed import Fixed, means_the_same, rows_of
 from config_daemon.store.writer import check_words
+from config_daemon.wire.values import MAX_INTEGER
 
 Source = Literal["rest", "lkg", "lkg-alone", "file", "nothing"]
 _KIND: dict[Source, Kind] = {
@@ -150,7 +151,7 @@ def _built(site: Site, order: Order, cached: Cache | None) -> Intent:
     schema_version = cached.head.schema_version if cached else 1
     terms = Terms(
         site.sealer, site.definitions, site.model_hash, epoch, order.now, order.by, order.reason, marks.audit,
-        schema_version, site.alive,
+        schema_version, {}, site.alive,
     )  # fmt: skip
     try:
         kept, lost = _make(site, order, cached, path, terms)
@@ -185,6 +186,7 @@ def _make(
     )
     found = _found(site, order, cached, since.place)
     site.alive()
+    terms = terms._replace(reached=_reached(found, order.known, published))
     kept: Mapping[str, Kept] = {}
     forked: set[str] = set()
     if order.source == "file":
@@ -200,6 +202,16 @@ def _make(
     lost = account(kept, found, since, (order.known, published), places)
     unlisted = {name: (found.kept[name].version, kept[name].version) for name in forked}
     return kept, lost._replace(services={**unlisted, **lost.services})
+
+
+def _reached(found: Salvaged, *known: Mapping[str, int]) -> dict[str, int]:
+    """Return the highest version of each service that anybody knows of, but none that leaves no room for more."""
+    highest: dict[str, int] = {}
+    for versions in (found.claimed, found.reached, *known):
+        for name, version in versions.items():
+            if version < MAX_INTEGER // 2:
+                highest[name] = max(version, highest.get(name, 0))
+    return highest
 
 
 def _found(site: Site, order: Order, cached: Cache | None, since: Place) -> Salvaged:

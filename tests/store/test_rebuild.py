@@ -17,6 +17,7 @@ from config_daemon.errors import (
     StoreLocked,
     StoreUnavailable,
     UsageError,
+    VersionConflict,
 )
 from config_daemon.store import audit, chain_walk, journal, marks
 from config_daemon.store.adopt import adopt_store
@@ -335,6 +336,52 @@ def test_history_begins_with_what_was_found_and_leads_nowhere_else(house: House)
     for service, version in (("stt-worker", 1), ("tts-worker", 1), ("router", 0)):
         with pytest.raises(ConfigDaemonError, match="was lost when the store was rebuilt"):
             reports.at_version(service, version)
+
+
+def test_a_version_that_was_lost_is_not_given_again(house: House) -> None:
+    """Who read it before the loss would else write over somebody's other change of the same number."""
+    store = house.store
+    house.lose_database()
+    house.rebuild("lkg", known={"stt-worker": 4})
+    assert store.set("stt-worker", gain=7).version == 5
+    with pytest.raises(VersionConflict):
+        store.edit("stt-worker", merged(gain=9), expect=4)
+    reports = StoreReports(store.path, SEALER)
+    assert reports.at_version("stt-worker", 2).values["gain"] == 3
+    for lost in (3, 4):
+        with pytest.raises(ConfigDaemonError, match=f"version {lost} of stt-worker was lost"):
+            reports.at_version("stt-worker", lost)
+
+
+def test_nor_is_it_after_the_next_rebuild_which_lost_nothing(house: House) -> None:
+    house.lose_database()
+    house.rebuild("lkg", known={"stt-worker": 4})
+    done = house.rebuild("rest")
+    assert done.lost["services"] == {}
+    assert house.store.set("stt-worker", gain=7).version == 5
+
+
+def test_nor_in_an_empty_store(house: House) -> None:
+    house.rebuild("nothing")
+    store = house.store
+    assert StoreReports(store.path, SEALER).lost() == []
+    assert store.edit("stt-worker", merged(model="n"), expect=0).version == 3
+    assert store.set("tts-worker", model="n").version == 3
+
+
+def test_nor_after_a_copy_was_restored(house: House, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.db"
+    house.store.sql(f"VACUUM INTO '{copy}'")
+    house.store.set("stt-worker", gain=7)
+    house.rebuild("file", file=copy)
+    assert house.store.set("stt-worker", gain=8).version == 4
+    assert [table.breaks for table in chain_walk.verify(house.store.path)] == [(), ()]
+
+
+def test_a_made_up_version_leaves_room_for_more(house: House) -> None:
+    house.store.sql("UPDATE service_configs SET version = ? WHERE service = 'router'", ((1 << 53) - 1,))
+    house.rebuild("rest")
+    assert house.store.set("router", gain=5).version == 2
 
 
 def test_the_journal_says_what_was_done_and_lost(house: House) -> None:
