@@ -104,9 +104,15 @@ def rebuild(site: Site, order: Order) -> Intent:
 
 
 def _is_of(intent: Intent, order: Order) -> bool:
-    """Tell whether an order was what a process had begun that died."""
+    """Tell whether an order was what a process had begun that died.
+
+    A copy may have become another one meanwhile, so that only the same request is the same; a cache is used
+    up, and there is no other.
+    """
+    if order.request:
+        return intent.id == order.request
     if order.source in ("file", "nothing"):
-        return intent.source == _origin(order, None)
+        return False
     return intent.kind == _KIND[order.source] and intent.source.startswith((_CACHE, _REST))
 
 

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 
+import apsw
 import pytest
 
 from config_daemon import failpoints
@@ -191,6 +192,30 @@ def test_the_same_command_again_ends_what_it_began(house: House) -> None:
     assert [path.name for path in house.store.files.quarantine.iterdir() if path.is_dir()] == [
         done.quarantine
     ]
+
+
+def test_a_copy_is_taken_as_it_is_now(house: House) -> None:
+    """What died had taken the file that lay there before; who names it again means the one that lies there now."""
+    copy = house.store.files.folder / "copy"
+    die_at(house, "rebuild_cache_aside", "file")
+    newer = house.store.files.quarantine.glob("*/config.db")
+    db = apsw.Connection(str(next(newer)))
+    copy.unlink()
+    db.execute(f"VACUUM INTO '{copy}'")
+    db.close()
+    house.rebuild("file", file=copy)
+    check_whole(house)
+    assert house.store.values()["gain"] == 4
+
+
+@pytest.mark.parametrize("request_id", ["r-1", "r-2"])
+def test_a_request_is_done_once(house: House, request_id: str) -> None:
+    copy = house.store.files.folder / "copy"
+    die(house, lambda: house.rebuild("file", file=copy, request="r-1"), "rebuild_cache_aside")
+    done = house.rebuild("file", file=copy, request=request_id)
+    assert done.id == request_id
+    folders = [path for path in house.store.files.quarantine.iterdir() if path.is_dir()]
+    assert len(folders) == (1 if request_id == "r-1" else 2)
 
 
 @pytest.mark.parametrize("other", ["rest", "file", "nothing"])
