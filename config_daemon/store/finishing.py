@@ -80,11 +80,13 @@ def finish(files: Files, numbers: Numbers) -> Intent | None:
 def intend(files: Files, intent: Intent) -> None:
     """Write down what is going to be done. Raises: StoreUnavailable; nothing is done then."""
     try:
+        for folder in (quarantine.folder_of(files.database), files.cache.parent / files.quarantine.name):
+            quarantine.refuse_link(folder)
         journal.write(files.rebuild_info, intent)
     except OSError as error:
         raise StoreUnavailable(
-            f"{files.rebuild_info.name} cannot be written, and nothing was changed: {error.strerror}",
-            suggestion="Free space in the data folder, then run the command again.",
+            f"nothing can be replaced, and nothing was changed: {error.filename or files.rebuild_info}: {error.strerror}",
+            suggestion="Mend that (a full disk: free space in the data folder), then run the command again.",
         ) from error
     failpoints.reached("rebuild_intended")
 

@@ -22,6 +22,7 @@ from config_daemon.errors import (
 from config_daemon.store import audit, chain_walk, journal, marks
 from config_daemon.store.adopt import adopt_store
 from config_daemon.store.finishing import finish, is_under_way
+from config_daemon.store.journal import Intent
 from config_daemon.store.ports import Edit, Tombstone
 from config_daemon.store.rebuild import Source
 from config_daemon.store.reports import StoreReports
@@ -298,6 +299,35 @@ def test_the_newest_five_databases_are_kept(house: House) -> None:
     assert house.store.files.quarantine / last.quarantine in folders
 
 
+def test_of_other_folders_in_the_quarantine_none_is_removed(house: House) -> None:
+    others = [house.store.files.quarantine / f"2025-0{number}" for number in range(8)]
+    for other in others:
+        other.mkdir(parents=True)
+    house.rebuild("rest")
+    assert all(other.exists() for other in others)
+
+
+def test_a_quarantine_that_is_a_link_is_refused_and_nothing_changed(house: House, tmp_path: Path) -> None:
+    """Who may write in the folder could else have databases moved, and folders removed, anywhere."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    house.store.files.quarantine.symlink_to(elsewhere)
+    house.store.close()
+    before = house.everything()
+    for replace in (lambda: house.rebuild("rest"), lambda: adopted(house)):
+        with pytest.raises(StoreUnavailable, match="symbolic link"):
+            replace()
+    assert house.everything() == before
+    assert not list(elsewhere.iterdir())
+
+
+def adopted(house: House) -> Intent:
+    return adopt_store(
+        house.store.files, SEALER, house.numbers(), highest_seen=5, now=LATER, by="test", reason=None,
+        request="r-1",
+    )  # fmt: skip
+
+
 def test_marks_release_the_new_epoch_and_numbers_go_on_above_everything(house: House) -> None:
     numbers = house.numbers()
     numbers.hold("not-the-newest", "config.db", "it lacks a change")
@@ -572,10 +602,7 @@ def test_with_many_services_it_says_that_it_is_alive(house: House) -> None:
 
 
 def test_an_adoption_is_in_the_journal_too(house: House) -> None:
-    numbers = house.numbers()
-    done = adopt_store(
-        house.store.files, SEALER, numbers, highest_seen=5, now=LATER, by="test", reason=None, request="r-1"
-    )
+    done = adopted(house)
     assert journal.load(house.store.files.rebuild_info) == done
     assert (done.kind, done.id, done.state, done.services) == ("adopt-db", "r-1", "done", 3)
-    assert numbers.marks.epoch == done.epoch == house.store.reader().facts().epoch
+    assert house.numbers().marks.epoch == done.epoch == house.store.reader().facts().epoch
