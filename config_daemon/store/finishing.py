@@ -84,8 +84,9 @@ def intend(files: Files, intent: Intent) -> None:
             quarantine.refuse_link(folder)
         journal.write(files.rebuild_info, intent)
     except OSError as error:
+        path = error.filename or files.rebuild_info
         raise StoreUnavailable(
-            f"nothing can be replaced, and nothing was changed: {error.filename or files.rebuild_info}: {error.strerror}",
+            f"nothing can be replaced, and nothing was changed: {path}: {error.strerror}",
             suggestion="Mend that (a full disk: free space in the data folder), then run the command again.",
         ) from error
     failpoints.reached("rebuild_intended")

@@ -467,6 +467,12 @@ def test_a_copy_is_read_with_its_wal(house: House, tmp_path: Path) -> None:
     assert house.store.values("stt-worker")["gain"] == 5
 
 
+_HIDDEN_TRIGGER = (  # where `_` stands for any character, this is a name of SQLite's own
+    "CREATE TRIGGER sqliteXquiet AFTER INSERT ON change_feed"
+    " BEGIN DELETE FROM change_feed WHERE seq = NEW.seq; END"
+)
+
+
 def _alter(path: Path, *statements: str) -> None:
     db = apsw.Connection(str(path))
     for statement in statements:
@@ -481,6 +487,7 @@ def _alter(path: Path, *statements: str) -> None:
         (lambda p: _alter(p, "UPDATE deleted_services SET version = 9"), "tts-worker"),
         (lambda p: _alter(p, "UPDATE config_epoch SET config_epoch = 'x'"), "stt-worker"),
         (lambda p: _alter(p, "DROP TRIGGER feed_config_update"), "tables or triggers"),
+        (lambda p: _alter(p, _HIDDEN_TRIGGER), "tables or triggers"),
         (lambda p: _alter(p, "PRAGMA application_id = 1"), "not a config-daemon database"),
         (lambda p: _alter(p, "PRAGMA user_version = 99"), "format 99"),
         (lambda p: p.write_bytes(p.read_bytes()[:20000]), "damaged"),
