@@ -36,8 +36,8 @@ def numbers_of(files: Files, hmac_keys: tuple[bytes, ...], generation: int) -> N
 
 
 def beside(database: Path) -> Path:
-    """Return where a new database is made."""
-    return database.with_name(f"{database.name}.new")
+    """Return where a new database is made: under a name that nobody gives a copy of their own."""
+    return database.with_name(f".{database.name}.rebuild")
 
 
 def discard(path: Path) -> None:

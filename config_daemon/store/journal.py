@@ -71,5 +71,5 @@ def load(path: Path) -> Intent | None:
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise CacheError(
             f"{path} cannot be read: {error}",
-            suggestion="Look whether a rebuild is half done (config.db.new, quarantine/), then move the file away.",
+            suggestion="See if a rebuild is half done (.config.db.rebuild, quarantine/), then move the file away.",
         ) from error

@@ -7,6 +7,7 @@ what is lost is told; a new epoch, so that nothing older can be mistaken for new
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections.abc import Callable, Mapping
@@ -86,6 +87,8 @@ def rebuild(site: Site, order: Order) -> Intent:
     UsageError; the database is then the one it was.
     """
     check_words(order.by, order.reason)
+    if order.file is not None:
+        _refuse_own(site.files, order.file)
     refuse_full_disk(site.numbers)
     finished = finish(site.files, site.numbers)
     if finished is not None and finished.state == "done" and _is_of(finished, order):
@@ -101,6 +104,20 @@ def rebuild(site: Site, order: Order) -> Intent:
             raise
         _put(site, intent)
         return complete(site.files, site.numbers, intent)
+
+
+def _refuse_own(files: Files, source: Path) -> None:
+    """Refuse as a copy what is none. Raises: UsageError."""
+    if "\0" in str(source):
+        raise UsageError("a path holds a NUL character", suggestion="Name the copy as it is called.")
+    is_own = False
+    for path, what in ((files.database, "the database itself"), (beside(files.database), "half a rebuild")):
+        with contextlib.suppress(OSError):  # one that cannot be looked at is refused when it is read
+            is_own = source.samefile(path)
+        if is_own:
+            raise UsageError(
+                f"{source} is {what}", suggestion="To take the database as it is: `config-daemon adopt --db`."
+            )
 
 
 def _is_of(intent: Intent, order: Order) -> bool:
@@ -266,10 +283,6 @@ def _chosen(
 
 
 def _copied(site: Site, source: Path, path: Path, terms: Terms) -> Mapping[str, Kept]:
-    if source.exists() and site.files.database.exists() and source.samefile(site.files.database):
-        raise UsageError(
-            f"{source} is the database itself", suggestion="To take it as it is: `config-daemon adopt --db`."
-        )
     try:
         building.copy(source, path)
         found = building.refuse_unsound(path, site.sealer)

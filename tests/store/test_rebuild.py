@@ -519,9 +519,26 @@ def test_a_copy_of_another_house_is_refused(house: House, tmp_path: Path) -> Non
         house.rebuild("file", file=other.path, sealer=stranger)
 
 
-def test_the_database_is_no_copy_of_itself(house: House) -> None:
+@pytest.mark.parametrize("name", ["config.db", ".config.db.rebuild", "config.db\0", "a\0b"])
+def test_the_database_is_no_copy_of_itself(house: House, name: str) -> None:
+    if name == ".config.db.rebuild":
+        house.store.path.with_name(name).touch()
     with pytest.raises(UsageError):
-        house.rebuild("file", file=house.store.path)
+        house.rebuild("file", file=house.store.path.with_name(name))
+
+
+def test_a_path_that_cannot_be_looked_at_is_refused(house: House) -> None:
+    with pytest.raises(StoreUnavailable):
+        house.rebuild("file", file=Path("x" * 300))
+
+
+def test_a_copy_beside_the_database_stays_where_it_is(house: House) -> None:
+    copy = house.store.path.with_name("config.db.new")
+    house.store.sql(f"VACUUM INTO '{copy}'")
+    house.store.set("stt-worker", gain=7)
+    house.rebuild("file", file=copy)
+    assert copy.exists()
+    assert house.store.values("stt-worker")["gain"] == 3
 
 
 # trouble --------------------------------------------------------------------------------------------

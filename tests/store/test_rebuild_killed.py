@@ -86,7 +86,7 @@ def check_whole(house: House) -> None:
     facts, row = store.reader().facts(), store.row()
     assert isinstance(row, Row) and row.epoch == facts.epoch
     assert store.sql("PRAGMA integrity_check") == [("ok",)]
-    assert not list(store.files.folder.glob("*.new*"))
+    assert not [path for way in ("*.new*", "*.rebuild*") for path in store.files.folder.glob(way)]
     known = marks.load(store.files.marks, (HMAC,))
     if facts.epoch == EPOCH:
         assert store.files.cache.exists()
