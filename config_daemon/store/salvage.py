@@ -18,6 +18,7 @@ from config_daemon.store.connection import refuse_special, translated
 from config_daemon.store.ports import Place
 from config_daemon.store.seals import RowSealer
 from config_daemon.store.sqlite import VERSION
+from config_daemon.store.stored import REACHED
 from config_daemon.wire.topics import is_service
 
 _BUSY_MS = 1000
@@ -51,6 +52,8 @@ class Salvaged(NamedTuple):
     `kept` are rows of the wanted epoch with good seals, `claimed` the highest version that anything says of
     a service, believed or not; `altered` are services of which a row was found that cannot be believed;
     `model_hash` names the definitions that the rows are known to fit.
+    `holds` tells whether it came by the place from which its feed was read; where not, it is another branch.
+    `reached` are versions that were lost earlier.
     """
 
     kept: dict[str, Kept]
@@ -61,10 +64,12 @@ class Salvaged(NamedTuple):
     feed: list[tuple[int, str, str]] | None
     history_rows: int | None
     secrets: int | None
+    holds: bool | None
+    reached: dict[str, int]
     model_hash: str | None = None
 
 
-NOTHING = Salvaged({}, {}, set(), None, False, None, None, None)
+NOTHING = Salvaged({}, {}, set(), None, False, None, None, None, None, {})
 
 
 def salvage(path: Path, sealer: RowSealer, epoch: str | None, names: Iterable[str], since: Place) -> Salvaged:
@@ -111,8 +116,12 @@ class _Reading:
         return Salvaged(
             kept, claimed, altered - kept.keys(), wanted, is_whole, feed if feed_is_whole else None,
             self._count("config_history WHERE service <> ''"), self._count("encrypted_secrets"),
-            self._model_hash(),
+            self._holds(since), dict(self._some(REACHED)[0]), self._model_hash(),
         )  # fmt: skip
+
+    def _holds(self, place: Place) -> bool | None:
+        found, is_whole = self._some("SELECT token FROM change_feed WHERE seq = ?", (place.seq,))
+        return found == [(place.token,)] if is_whole else None
 
     def _model_hash(self) -> str | None:
         found, _ = self._some("SELECT CAST(model_hash AS BLOB) FROM schema_version")
