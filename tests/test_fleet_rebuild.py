@@ -57,6 +57,24 @@ def test_a_value_of_env_is_still_env_s_afterwards(fleet: Fleet) -> None:
     fleet.settle()
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_value_of_env_that_ended_while_the_database_was_lost_is_nobodys(
+    fleet: Fleet, restarted: bool
+) -> None:
+    fleet.env_edit("en_GB")
+    fleet.until_voice("en_GB")
+    fleet.settle()
+    lose_database(fleet)
+    fleet.env_edit(None)
+    fleet.run(5)
+    if restarted:
+        fleet.crash_daemon()
+        fleet.start_daemon()
+        fleet.run(2)
+    fleet.ask("rebuild")
+    fleet.settle()
+
+
 @pytest.mark.parametrize("point", POINTS)
 def test_a_daemon_that_dies_in_a_rebuild_loses_nothing(fleet: Fleet, point: str) -> None:
     fleet.commit(STT, 40)  # the cache may not know of it yet

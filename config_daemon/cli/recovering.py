@@ -70,11 +70,12 @@ def now_text() -> str:
 
 def _replace_here(session: Session, source: Source, reason: str | None, file: Path | None) -> dict[str, Any]:
     """Do what the daemon would do."""
-    from config_daemon.store.overrides import overrides_of
+    from config_daemon.store.overrides import fixed_lately, overrides_of, united
     from config_daemon.store.rebuild import Order, Site, rebuild, told
 
     ground, catalog = session.ground, session.catalog
-    fixed = {} if ground.env_file is None else overrides_of(ground.env_file, catalog.env_names())
+    now = {} if ground.env_file is None else overrides_of(ground.env_file, catalog.env_names())
+    fixed = united(now, fixed_lately(ground.files.epoch))
     with daemon_lock(session) as numbers:
         site = Site(
             ground.files, session.sealer, ground.keys.hmac_keys(), numbers, catalog, catalog.model_hash, fixed

@@ -50,6 +50,7 @@ from config_daemon.store import locks
 from config_daemon.store.connection import inspect
 from config_daemon.store.files import Files
 from config_daemon.store.ground import Ground, load_ground
+from config_daemon.store.overrides import fixed_lately
 from config_daemon.store.sqlite import SqliteReader
 from config_daemon.store.status import StatusBoard
 from config_daemon.store.writer import SqliteWriter
@@ -141,6 +142,7 @@ def _build(
         touched_services(files.epoch),
         sealer.now,
         partial(keep_touched, files.epoch),
+        fixed_lately(files.epoch),
     )
     judge = Judge(
         catalog, plan, findings, board, lambda: identity.signs, sealer.now, settings.max_message_bytes
@@ -162,7 +164,8 @@ def _build(
         keeper.touch()
     reporter = Reporter(
         sealer, broker, findings, board, ground, log, plan, sight, keeper,
-        env_services=lambda: surroundings.overrides.keys() | surroundings.orphaned, event=past.event, tell_all=tell_all,
+        env_services=lambda: surroundings.overrides.keys() | surroundings.orphaned,
+        env_fixed=lambda: surroundings.fixed, event=past.event, tell_all=tell_all,
     )  # fmt: skip
     models = Models(
         judge, sight, catalog, findings, board,
@@ -184,7 +187,7 @@ def _build(
     recovery = Recovery(
         files=files, row_sealer=ground.keys.row_sealer(), catalog=catalog, sealer=sealer, sight=sight, mirror=mirror,
         keeper=keeper, auditor=auditor, reporter=reporter, findings=findings, plan=plan, log=log,
-        hmac_keys=lambda: (identity.hmac[1], *ground.keys.hmac_keys()), fixed=lambda: surroundings.overrides,
+        hmac_keys=lambda: (identity.hmac[1], *ground.keys.hmac_keys()), fixed=lambda: surroundings.fixed,
         close_reader=reader.close, alive=alive, by_itself=settings.auto_rebuild,
     )  # fmt: skip
     carry = {

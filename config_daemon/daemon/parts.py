@@ -80,6 +80,8 @@ class Parts:
         """Have every part know how writing the last-known-good cache ended."""
         self.keeper.written(event, now)
         self.reporter.cache_written(event.error)
+        if event.error is None:
+            self.surroundings.cache_written()
 
     def obey(self, now: float, hinted: bool) -> None:
         """Do what people left as requests, and what they allowed once for all."""

@@ -24,6 +24,7 @@ from config_daemon.logs import Logger
 from config_daemon.store.files import READABLE_MODE, replace
 from config_daemon.store.ground import Ground
 from config_daemon.store.status import StatusBoard
+from config_daemon.store.unsealed import Fixed
 from config_daemon.wire.messages import Health
 from config_daemon.wire.topics import Topics
 
@@ -49,11 +50,12 @@ class Reporter:
         sight: Sight,
         keeper: CacheKeeper,
         env_services: Callable[[], Iterable[str]],
+        env_fixed: Callable[[], Fixed],
         event: str,
         tell_all: Callable[[], None],
     ) -> None:
         self._sealer, self._broker, self._findings, self._board = sealer, broker, findings, board
-        self._ground, self._log, self._env_services = ground, log, env_services
+        self._ground, self._log, self._env_services, self._env_fixed = ground, log, env_services, env_fixed
         self._plan, self._sight, self._keeper = plan, sight, keeper
         self._event, self._mode = event, ""
         self._tell_all, self._chronicle = tell_all, Chronicle(log, board)
@@ -281,6 +283,7 @@ class Reporter:
             "created_at": self._created_at,
             "last_rebuild": self.last_rebuild,
             "env_services": sorted(self._env_services()),
+            "env_fixed": self._env_fixed(),
             "health": health.model_dump(mode="json"),
         }
         path = self._ground.files.epoch

@@ -22,8 +22,9 @@ from config_daemon.settings import SECRET_NAMES
 from config_daemon.store.dotenv import EnvFile
 from config_daemon.store.dotenv_looks import TwoLooks
 from config_daemon.store.files import READABLE_MODE, replace_durably
-from config_daemon.store.overrides import overrides_of
+from config_daemon.store.overrides import overrides_of, united
 from config_daemon.store.status import StatusBoard
+from config_daemon.store.unsealed import Fixed
 
 SCHEMAS_SECONDS, ENV_SECONDS = 5.0, 0.2  # without a hint
 Overrides = dict[str, dict[str, Override]]
@@ -40,7 +41,8 @@ class Surroundings:
         board: StatusBoard,
         touched_before: frozenset[str],
         now_text: Callable[[], str],
-        keep_touched: Callable[[Collection[str]], None],
+        keep_touched: Callable[[Collection[str], Fixed], None],
+        fixed_before: Fixed,
     ) -> None:
         self._path, self._catalog, self._findings, self._board = path, catalog, findings, board
         self._touched_before, self._now_text, self._keep_touched = touched_before, now_text, keep_touched
@@ -48,6 +50,9 @@ class Surroundings:
         self._schemas_at = self._env_at = 0.0
         self._refused: tuple[ErrorContext, ...] = ()
         self.overrides: Overrides = {}
+        self.fixed = (
+            fixed_before  # now, or at any time since the cache was last written: what was published has it
+        )
         self.orphaned: frozenset[str] = frozenset()
         self.settled = False
 
@@ -85,6 +90,10 @@ class Surroundings:
             for key, override in keys.items()
         )
 
+    def cache_written(self) -> None:
+        """Forget what `.env` does not fix any more: nothing that was published depends on it."""
+        self.fixed = united({}, self.overrides)
+
     def _lacks(self, file: EnvFile) -> bool:
         """Tell whether a first file gives nothing to a service that an earlier life's file gave values to."""
         try:
@@ -107,8 +116,10 @@ class Surroundings:
         self.orphaned = frozenset()
         services = self.overrides.keys() | overrides.keys()
         changed |= {name for name in services if self.overrides.get(name) != overrides.get(name)}
-        if overrides.keys() != self.overrides.keys():
-            self._keep_touched(overrides.keys())  # before anything that came of it is published
+        fixed = united(self.fixed, overrides)
+        if overrides.keys() != self.overrides.keys() or fixed != self.fixed:
+            self.fixed = fixed
+            self._keep_touched(overrides.keys(), fixed)  # before anything that came of it is published
         self.overrides = overrides
         self.tell()
         self._tell_unknown(file)
@@ -162,12 +173,13 @@ def touched_services(epoch_file: Path) -> frozenset[str]:
         return frozenset()
 
 
-def keep_touched(epoch_file: Path, services: Collection[str]) -> None:
-    """Write down which services `.env` gives values to, so that a later start knows what it may lack."""
+def keep_touched(epoch_file: Path, services: Collection[str], fixed: Fixed) -> None:
+    """Write down what `.env` gives values to, so that a later start knows what it may lack."""
     try:
         found = json.loads(epoch_file.read_text())
-        if isinstance(found, dict) and sorted(found.get("env_services", [])) != sorted(services):
-            content = json.dumps({**found, "env_services": sorted(services)}, indent=1)
+        told = {"env_services": sorted(services), "env_fixed": fixed}
+        if isinstance(found, dict) and not told.items() <= found.items():
+            content = json.dumps({**found, **told}, indent=1)
             replace_durably(epoch_file, content.encode(), READABLE_MODE)
     except (OSError, ValueError, TypeError):
         return  # the next health message writes the file anew

@@ -6,7 +6,9 @@ names for one key in the file, the file is refused with both lines named.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from config_daemon.catalog.definition import Definition, env_name
 from config_daemon.core.definition import Override
@@ -41,6 +43,20 @@ def overrides_for(env_file: EnvFile, definition: Definition) -> dict[str, Overri
     for field in definition.fields.values():
         names.update((alias, (definition.service, field.key)) for alias in field.aliases)
     return overrides_of(env_file, names).get(definition.service, {})
+
+
+def fixed_lately(epoch_file: Path) -> dict[str, list[str]]:
+    """Return the keys that `.env` fixed, by service, at some time since the cache was last written."""
+    try:
+        found = json.loads(epoch_file.read_text())["env_fixed"]
+        return {service: [key for key in keys if isinstance(key, str)] for service, keys in found.items()}
+    except (OSError, ValueError, AttributeError, TypeError, KeyError):
+        return {}
+
+
+def united(one: Mapping[str, Iterable[str]], other: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    """Return the keys that either names, by service."""
+    return {name: sorted({*one.get(name, ()), *other.get(name, ())}) for name in sorted({*one, *other})}
 
 
 def _both(name: str, line: int, other_line: int, service: str, key: str) -> SettingsError:
