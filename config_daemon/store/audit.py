@@ -10,6 +10,7 @@ reads all.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,24 +49,34 @@ class HistoryRewritten(StoreError):
 
 
 def start_new_chains(
-    db: apsw.Connection, *, action: str, by: str, at: str, reason: str | None, known: Heads | None
+    db: apsw.Connection,
+    *,
+    action: str,
+    by: str,
+    at: str,
+    reason: str | None,
+    known: Heads | None,
+    versions: Mapping[str, int] | None = None,
 ) -> Heads:
     """Begin both chains anew, inside a transaction, and return their heads; it is the access log's entry, too.
 
     `known` are the heads that the daemon knew: where the database's own are others, they are kept beside them.
+    `versions` were reached by services that do not have them any more: they are not given again.
     """
     known = known or Heads(EMPTY, EMPTY)
-    history = _left_behind(walked(db, HISTORY), known.history)
+    history = _left_behind(walked(db, HISTORY), known.history, versions)
     access = _left_behind(walked(db, ACCESS), known.access)
     change = ("", action, history, "", at, by, reason, 0, str(uuid.uuid4()))
     entry = (by, action, "", access, 1, reason, at)
     return Heads(_first_row(db, HISTORY, change), _first_row(db, ACCESS, entry))
 
 
-def _left_behind(walk: Walk, known: Head) -> str:
+def _left_behind(walk: Walk, known: Head, versions: Mapping[str, int] | None = None) -> str:
     left: dict[str, Any] = {"left": walk.head, "broken": len(walk.breaks)}
     if known not in (EMPTY, walk.head):
         left["known"] = known
+    if versions:
+        left["versions"] = versions
     return canonical(left).decode()
 
 

@@ -42,7 +42,8 @@ _TOMBSTONE = (
 
 
 class Terms(NamedTuple):
-    """What a new database is made with beside its rows; `known` are the audit heads of the one before.
+    """What a new database is made with beside its rows; `known` are the audit heads of the one before,
+    `reached` the highest versions that are known of its services.
 
     `alive` is called now and then: with many services it takes longer than a watchdog waits.
     """
@@ -56,6 +57,7 @@ class Terms(NamedTuple):
     reason: str | None
     known: Heads | None
     schema_version: int
+    reached: Mapping[str, int]
     alive: Callable[[], None]
 
 
@@ -67,7 +69,7 @@ def build(path: Path, kept: Mapping[str, Kept], terms: Terms) -> None:
     with _writing(path) as db:
         _name_life(db, terms)
         db.execute("UPDATE schema_version SET version = ?", (terms.schema_version,))
-        _begin(db, BASELINE, terms)
+        _begin(db, BASELINE, terms, kept)
         change_id = first(db, "SELECT change_id FROM config_history WHERE service = ''", "")
         chain = end_of(db, HISTORY)
         for number, name in enumerate(sorted(kept)):
@@ -132,7 +134,7 @@ def adopt_copy(path: Path, found: Salvaged, terms: Terms) -> None:
                 (terms.epoch, _seal(row, terms), terms.sealer.key_id, row.service),
             )
         _name_life(db, terms)
-        _begin(db, "restore", terms)
+        _begin(db, "restore", terms, found.kept)
 
 
 def verify(path: Path, sealer: RowSealer, epoch: str, count: int) -> None:
@@ -159,8 +161,15 @@ def _name_life(db: apsw.Connection, terms: Terms) -> None:
     db.execute("UPDATE config_epoch SET config_epoch = ?, last_rebuild = ?", (terms.epoch, terms.now))
 
 
-def _begin(db: apsw.Connection, action: str, terms: Terms) -> None:
-    start_new_chains(db, action=action, by=terms.by, at=terms.now, reason=terms.reason, known=terms.known)
+def _begin(db: apsw.Connection, action: str, terms: Terms, kept: Mapping[str, Kept]) -> None:
+    lost = {
+        name: version
+        for name, version in terms.reached.items()
+        if name not in kept or version > kept[name].version
+    }
+    start_new_chains(
+        db, action=action, by=terms.by, at=terms.now, reason=terms.reason, known=terms.known, versions=lost
+    )
 
 
 def _seal(row: Kept, terms: Terms) -> str:

@@ -8,7 +8,8 @@ removed end, shows only against a head that is kept elsewhere.
 
 A row whose `service` is the empty text begins a new chain: the link before it is the first one again, and it
 holds what it leaves behind as JSON: `left` (count and head of the chain that ends there), `broken` (how many
-links did not fit then) and `known` (the head that the daemon knew, where that was another one).
+links did not fit then), `known` (the head that the daemon knew, where that was another one) and, in the
+history, `versions` (of services that had reached higher ones than they begin with).
 
 Source: docs/cli.md "audit".
 """

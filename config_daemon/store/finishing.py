@@ -36,8 +36,8 @@ def numbers_of(files: Files, hmac_keys: tuple[bytes, ...], generation: int) -> N
 
 
 def beside(database: Path) -> Path:
-    """Return where a new database is made."""
-    return database.with_name(f"{database.name}.new")
+    """Return where a new database is made: under a name that nobody gives a copy of their own."""
+    return database.with_name(f".{database.name}.rebuild")
 
 
 def discard(path: Path) -> None:
@@ -69,26 +69,64 @@ def finish(files: Files, numbers: Numbers) -> Intent | None:
         if intent is None or intent.state != "under-way":
             discard(beside(files.database))  # it died before anything was decided
             return None
-        if beside(files.database).exists() and not os.path.lexists(files.database):
+        if _may_be_placed(files, intent):
             place(files, intent)
-        discard(beside(files.database))
         if _epoch_of(files.database) == intent.epoch:
+            discard(beside(files.database))
             return complete(files, numbers, intent)
-        intent = replace(intent, state="abandoned")
-        journal.write(files.rebuild_info, intent)
-    return intent
+        return abandon(files, intent)
 
 
 def intend(files: Files, intent: Intent) -> None:
     """Write down what is going to be done. Raises: StoreUnavailable; nothing is done then."""
     try:
+        for folder in (quarantine.folder_of(files.database), files.cache.parent / files.quarantine.name):
+            quarantine.refuse_link(folder)
         journal.write(files.rebuild_info, intent)
     except OSError as error:
+        path = error.filename or files.rebuild_info
         raise StoreUnavailable(
-            f"{files.rebuild_info.name} cannot be written, and nothing was changed: {error.strerror}",
-            suggestion="Free space in the data folder, then run the command again.",
+            f"nothing can be replaced, and nothing was changed: {path}: {error.strerror}",
+            suggestion="Mend that (a full disk: free space in the data folder), then run the command again.",
         ) from error
     failpoints.reached("rebuild_intended")
+
+
+def _may_be_placed(files: Files, intent: Intent) -> bool:
+    """Tell whether the new database is the one that is missing, and not one that was left over long ago."""
+    database = files.database
+    is_missing = beside(database).exists() and not os.path.lexists(database)
+    return is_missing and quarantine.has_moved(database, intent.quarantine, intent.replaces)
+
+
+def abandon(files: Files, intent: Intent) -> Intent:
+    """Give up what has not replaced anything, durably; either half suffices. Raises: OSError."""
+    given_up = replace(intent, state="abandoned")
+    try:
+        discard(beside(files.database))
+        sync_folder(files.database.parent)
+    finally:
+        journal.write(files.rebuild_info, given_up)
+    return given_up
+
+
+def withdraw(files: Files, intent: Intent) -> bool:
+    """Take back a rebuild that could not be placed; tell whether the old database is in its place as it was.
+
+    False: it is half done, and the next start finishes it.
+    """
+    if not beside(files.database).exists():
+        return False
+    if not os.path.lexists(files.database):
+        with contextlib.suppress(OSError):
+            quarantine.put_back(files.database, intent.quarantine)
+    if os.path.lexists(files.database) is not intent.replaces:
+        return False
+    with contextlib.suppress(
+        OSError
+    ):  # where both halves fail, nothing was moved, and nothing will be placed
+        abandon(files, intent)
+    return True
 
 
 def place(files: Files, intent: Intent) -> None:

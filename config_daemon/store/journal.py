@@ -29,7 +29,7 @@ class Intent:
     """What is done, by whom and why: `number` is above everything that was used before.
 
     `epoch` is the new one, `quarantine` the folder below `quarantine/` that takes the old database, empty
-    where it stays in place; `lost` is the account that people get.
+    where it stays in place; `replaces` tells whether there was one to move; `lost` is the account that people get.
     """
 
     id: str
@@ -43,6 +43,7 @@ class Intent:
     quarantine: str
     services: int
     lost: Mapping[str, Any] = field(default_factory=dict)
+    replaces: bool = False
     state: State = "under-way"
     version: int = VERSION
 
@@ -70,5 +71,5 @@ def load(path: Path) -> Intent | None:
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise CacheError(
             f"{path} cannot be read: {error}",
-            suggestion="Look whether a rebuild is half done (config.db.new, quarantine/), then move the file away.",
+            suggestion="See if a rebuild is half done (.config.db.rebuild, quarantine/), then move the file away.",
         ) from error

@@ -7,6 +7,8 @@ what is lost is told; a new epoch, so that nothing older can be mistaken for new
 
 from __future__ import annotations
 
+import contextlib
+import os
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +21,16 @@ from config_daemon.store.adopt import refuse_full_disk
 from config_daemon.store.building import Terms
 from config_daemon.store.cache import Cache, load
 from config_daemon.store.files import Files
-from config_daemon.store.finishing import LOCK_SECONDS, beside, complete, discard, finish, intend, place
+from config_daemon.store.finishing import (
+    LOCK_SECONDS,
+    beside,
+    complete,
+    discard,
+    finish,
+    intend,
+    place,
+    withdraw,
+)
 from config_daemon.store.journal import Intent, Kind
 from config_daemon.store.loss import BEGINNING, Lost, Since, account
 from config_daemon.store.marks import Numbers
@@ -28,8 +39,9 @@ from config_daemon.store.quarantine import stamp_of
 from config_daemon.store.salvage import NOTHING, Kept, Salvaged, salvage
 from config_daemon.store.seals import RowSealer
 from config_daemon.store.transaction import Definitions
-from config_daemon.store.unsealed import Fixed, rows_of
+from config_daemon.store.unsealed import Fixed, means_the_same, rows_of
 from config_daemon.store.writer import check_words
+from config_daemon.wire.values import MAX_INTEGER
 
 Source = Literal["rest", "lkg", "lkg-alone", "file", "nothing"]
 _KIND: dict[Source, Kind] = {
@@ -75,6 +87,8 @@ def rebuild(site: Site, order: Order) -> Intent:
     UsageError; the database is then the one it was.
     """
     check_words(order.by, order.reason)
+    if order.file is not None:
+        _refuse_own(site.files, order.file)
     refuse_full_disk(site.numbers)
     finished = finish(site.files, site.numbers)
     if finished is not None and finished.state == "done" and _is_of(finished, order):
@@ -92,10 +106,30 @@ def rebuild(site: Site, order: Order) -> Intent:
         return complete(site.files, site.numbers, intent)
 
 
+def _refuse_own(files: Files, source: Path) -> None:
+    """Refuse as a copy what is none. Raises: UsageError."""
+    if "\0" in str(source):
+        raise UsageError("a path holds a NUL character", suggestion="Name the copy as it is called.")
+    is_own = False
+    for path, what in ((files.database, "the database itself"), (beside(files.database), "half a rebuild")):
+        with contextlib.suppress(OSError):  # one that cannot be looked at is refused when it is read
+            is_own = source.samefile(path)
+        if is_own:
+            raise UsageError(
+                f"{source} is {what}", suggestion="To take the database as it is: `config-daemon adopt --db`."
+            )
+
+
 def _is_of(intent: Intent, order: Order) -> bool:
-    """Tell whether an order was what a process had begun that died."""
+    """Tell whether an order was what a process had begun that died.
+
+    A copy may have become another one meanwhile, so that only the same request is the same; a cache is used
+    up, and there is no other.
+    """
+    if order.request:
+        return intent.id == order.request
     if order.source in ("file", "nothing"):
-        return intent.source == _origin(order, None)
+        return False
     return intent.kind == _KIND[order.source] and intent.source.startswith((_CACHE, _REST))
 
 
@@ -103,6 +137,11 @@ def _put(site: Site, intent: Intent) -> None:
     try:
         place(site.files, intent)
     except OSError as error:
+        if withdraw(site.files, intent):
+            raise StoreUnavailable(
+                f"the old database cannot be replaced, and nothing was changed: {error.filename}: {error.strerror}",
+                suggestion="Mend that, then run the command again.",
+            ) from error
         raise StoreUnavailable(
             f"the rebuild is half done and cannot go on: {error.filename}: {error.strerror}",
             suggestion="Mend that; the next start, or the same command again, finishes it.",
@@ -135,7 +174,7 @@ def _built(site: Site, order: Order, cached: Cache | None) -> Intent:
     schema_version = cached.head.schema_version if cached else 1
     terms = Terms(
         site.sealer, site.definitions, site.model_hash, epoch, order.now, order.by, order.reason, marks.audit,
-        schema_version, site.alive,
+        schema_version, {}, site.alive,
     )  # fmt: skip
     try:
         kept, lost = _make(site, order, cached, path, terms)
@@ -156,6 +195,7 @@ def _built(site: Site, order: Order, cached: Cache | None) -> Intent:
         reason=order.reason, at=order.now, epoch=epoch,
         number=max(order.highest_seen, site.numbers.last, cached_number),
         quarantine=stamp_of(order.now, epoch), services=len(kept), lost=lost.as_dict(),
+        replaces=os.path.lexists(site.files.database),
     )  # fmt: skip
 
 
@@ -167,18 +207,32 @@ def _make(
     published = cached.versions if cached else {}
     found = _found(site, order, cached, since.place)
     site.alive()
+    terms = terms._replace(reached=_reached(found, order.known, published))
     kept: Mapping[str, Kept] = {}
+    forked: set[str] = set()
     if order.source == "file":
         assert order.file is not None
         kept, since = _copied(site, order.file, path, terms), BEGINNING
     else:
         if order.source != "nothing":
-            kept = _chosen(site, order, cached, found)
+            kept, forked = _chosen(site, order, cached, found)
         building.build(path, kept, terms)
     if order.source == "nothing":
         since = BEGINNING
     places = [*order.places, *([site.numbers.marks.feed] if site.numbers.marks.feed else [])]
-    return kept, account(kept, found, since, (order.known, published), places)
+    lost = account(kept, found, since, (order.known, published), places)
+    unlisted = {name: (found.kept[name].version, kept[name].version) for name in forked}
+    return kept, lost._replace(services={**unlisted, **lost.services})
+
+
+def _reached(found: Salvaged, *known: Mapping[str, int]) -> dict[str, int]:
+    """Return the highest version of each service that anybody knows of, but none that leaves no room for more."""
+    highest: dict[str, int] = {}
+    for versions in (found.claimed, found.reached, *known):
+        for name, version in versions.items():
+            if version < MAX_INTEGER // 2:
+                highest[name] = max(version, highest.get(name, 0))
+    return highest
 
 
 def _found(site: Site, order: Order, cached: Cache | None, since: Place) -> Salvaged:
@@ -191,30 +245,42 @@ def _found(site: Site, order: Order, cached: Cache | None, since: Place) -> Salv
     return salvage(site.files.database, site.sealer, epoch, names, BEGINNING.place if whole else since)
 
 
-def _chosen(site: Site, order: Order, cached: Cache | None, found: Salvaged) -> dict[str, Kept]:
-    """Take each service from where it is newest. Raises: StoreUnavailable when there is nothing at all."""
+def _chosen(
+    site: Site, order: Order, cached: Cache | None, found: Salvaged
+) -> tuple[dict[str, Kept], set[str]]:
+    """Take each service from where it is newest; name those of which something else was acknowledged as well.
+
+    A row is as it was acknowledged, also what `.env` covers; one of the same version as the cache's may be of
+    another branch, and then what was published counts. Raises: StoreUnavailable when there is nothing at all.
+    """
     kept = (
         rows_of(cached.sealed, site.definitions, site.fixed, order.now, order.by)
         if cached is not None
         else {}
     )
+    forked: set[str] = set()
     for name, row in found.kept.items():
-        if name not in kept or row.version >= kept[name].version:
-            kept[name] = row  # as it was acknowledged, also what .env covers
+        other = kept.get(name)
+        if other is None:
+            kept[name] = row
+            continue
+        differs = not found.holds and not means_the_same(
+            row, other, site.definitions.get(name), site.fixed.get(name, ())
+        )
+        if row.version > other.version or (row.version == other.version and not differs):
+            kept[name] = row
+        if differs and (found.holds is False or row.version == other.version):
+            forked.add(name)
     if cached is None and not kept:
         raise StoreUnavailable(
             f"nothing can be read of {site.files.database}, and there is no cache that can be trusted",
             suggestion="Restore a copy: `config-daemon restore --from FILE`;"
             " or begin with an empty store: `config-daemon rebuild --defaults`.",
         )
-    return kept
+    return kept, forked
 
 
 def _copied(site: Site, source: Path, path: Path, terms: Terms) -> Mapping[str, Kept]:
-    if source.exists() and site.files.database.exists() and source.samefile(site.files.database):
-        raise UsageError(
-            f"{source} is the database itself", suggestion="To take it as it is: `config-daemon adopt --db`."
-        )
     try:
         building.copy(source, path)
         found = building.refuse_unsound(path, site.sealer)

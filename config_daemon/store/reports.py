@@ -19,7 +19,7 @@ from config_daemon.errors import NotFound, StoreCorrupted
 from config_daemon.store.connection import connect, rows, translated
 from config_daemon.store.ports import BadRow, Row, Tombstone
 from config_daemon.store.sqlite import found_rows
-from config_daemon.store.stored import parse_stored
+from config_daemon.store.stored import parse_stored, reached
 from config_daemon.wire import values as portable
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class StoreReports:
                     suggestion=f"See `config-daemon history {service}`.",
                 )
             later = rows(db, f"{_HISTORY} AND version > ? ORDER BY id DESC", (service, version))
-            _refuse_forgotten(db, service, later)
+            _refuse_forgotten(db, service, version, later)
         from config_daemon.wire.sealing import canonical
 
         texts = {key: canonical(value).decode() for key, value in leaves(present).items()}
@@ -243,12 +243,21 @@ def altered(service: str) -> StoreCorrupted:
     )
 
 
-def _refuse_forgotten(db: apsw.Connection, service: str, later: list[Any]) -> None:
+def _refuse_forgotten(db: apsw.Connection, service: str, version: int, later: list[Any]) -> None:
     """Refuse to go back beyond the values with which a rebuilt history begins."""
     begun = rows(
         db, "SELECT change_id, changed_at FROM config_history WHERE service = '' AND key = ?", (BASELINE,)
     )
     at = dict(begun)
+    forgotten = reached(db, service)
+    if version <= forgotten:
+        statement = "SELECT max(version) FROM config_history WHERE service = ? AND version <= ?"
+        kept = rows(db, statement, (service, forgotten))[0][0]
+        if version > (kept or 0):
+            raise NotFound(
+                f"version {version} of {service} was lost when the store was rebuilt or restored",
+                suggestion="`config-daemon status` says where the old database lies.",
+            )
     for change in (Change(*row) for row in later):
         if change.change_id in at:
             raise NotFound(

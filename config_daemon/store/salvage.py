@@ -18,6 +18,7 @@ from config_daemon.store.connection import translated
 from config_daemon.store.ports import Place
 from config_daemon.store.seals import RowSealer
 from config_daemon.store.sqlite import VERSION
+from config_daemon.store.stored import REACHED
 
 _BUSY_MS = 1000
 _TABLES = (
@@ -48,6 +49,8 @@ class Salvaged(NamedTuple):
 
     `kept` are rows of the wanted epoch with good seals, `claimed` the highest version that anything says of
     a service, believed or not; `altered` are services of which a row was found that cannot be believed.
+    `holds` tells whether it came by the place from which its feed was read; where not, it is another branch.
+    `reached` are versions that were lost earlier.
     """
 
     kept: dict[str, Kept]
@@ -58,9 +61,11 @@ class Salvaged(NamedTuple):
     feed: list[tuple[int, str, str]] | None
     history_rows: int | None
     secrets: int | None
+    holds: bool | None
+    reached: dict[str, int]
 
 
-NOTHING = Salvaged({}, {}, set(), None, False, None, None, None)
+NOTHING = Salvaged({}, {}, set(), None, False, None, None, None, None, {})
 
 
 def salvage(path: Path, sealer: RowSealer, epoch: str | None, names: Iterable[str], since: Place) -> Salvaged:
@@ -106,7 +111,12 @@ class _Reading:
         return Salvaged(
             kept, claimed, altered - kept.keys(), wanted, is_whole, feed if feed_is_whole else None,
             self._count("config_history WHERE service <> ''"), self._count("encrypted_secrets"),
+            self._holds(since), dict(self._some(REACHED)[0]),
         )  # fmt: skip
+
+    def _holds(self, place: Place) -> bool | None:
+        found, is_whole = self._some("SELECT token FROM change_feed WHERE seq = ?", (place.seq,))
+        return found == [(place.token,)] if is_whole else None
 
     def _history(self) -> dict[str, int]:
         found, _ = self._some(f"SELECT service, max({VERSION}) FROM config_history GROUP BY service")  # noqa: S608

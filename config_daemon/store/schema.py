@@ -66,7 +66,9 @@ def fill(path: Path, epoch: str, model_hash: str, now: str) -> None:
 
 def shape(connection: apsw.Connection) -> set[tuple[str, str, str]]:
     """Return type, name and text of everything that a database is made of."""
-    statement = "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'"
+    statement = (
+        "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND substr(name, 1, 7) <> 'sqlite_'"
+    )
     return set(rows(connection, statement))
 
 

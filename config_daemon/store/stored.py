@@ -19,6 +19,13 @@ from config_daemon.wire import values as portable
 if TYPE_CHECKING:
     from config_daemon.store.seals import RowSealer
 
+# what services had reached before a rebuild, from the rows that begin a history; a damaged one says nothing
+REACHED = (
+    "SELECT said.key AS service, max(said.value) AS version FROM config_history begun, json_each("
+    "CASE WHEN json_valid(begun.old_value_json) THEN begun.old_value_json ELSE '{}' END, '$.versions') said"
+    " WHERE begun.service = '' AND said.type = 'integer' GROUP BY said.key"
+)
+
 
 class Stored(NamedTuple):
     """One service's values and where its count of versions stands; `last` is the highest that it ever had."""
@@ -39,18 +46,25 @@ def find(connection: apsw.Connection, sealer: RowSealer, service: str, epoch: st
     """
     statement = f"SELECT {VERSION} FROM config_history WHERE service = ? ORDER BY id DESC LIMIT 1"  # noqa: S608
     known: int = first(connection, statement, 0, (service,))
+    last = max(known, _sane(reached(connection, service)))
     row = live_rows(connection, sealer, [service]).get(service)
     if row is not None:
         _refuse_altered(row, epoch)
         row = row.row if isinstance(row, BadRow) else row
         assert isinstance(row, Row)
-        return Stored("row", parse_stored(service, row.text), row.version, max(_sane(row.version), known))
+        return Stored("row", parse_stored(service, row.text), row.version, max(_sane(row.version), last))
     gone = tombstones(connection, sealer, [service]).get(service)
     if gone is not None:
         _refuse_altered(gone, epoch)
         version = gone.row.version if isinstance(gone, BadRow) else gone.version
-        return Stored("tombstone", {}, 0, max(_sane(version), known))
-    return Stored("lost" if known else "none", {}, 0, known)
+        return Stored("tombstone", {}, 0, max(_sane(version), last))
+    return Stored("lost" if known else "none", {}, 0, last)
+
+
+def reached(connection: apsw.Connection, service: str) -> int:
+    """Return the version that a service had reached before a rebuild that lost it, 0 for none."""
+    statement = f"SELECT version FROM ({REACHED}) WHERE service = ?"  # noqa: S608
+    return int(first(connection, statement, 0, (service,)))
 
 
 def _refuse_altered(found: Row | Tombstone | BadRow, epoch: str | None) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 
 from config_daemon.core.paths import copied, leaves, put, remove
 from config_daemon.core.sealed import Sealed
+from config_daemon.errors import InvalidConfig
 from config_daemon.store.salvage import Kept
+from config_daemon.store.stored import parse_stored
 from config_daemon.store.transaction import Definitions
 from config_daemon.wire import values as portable
 from config_daemon.wire.sealing import canonical
@@ -27,6 +29,20 @@ def rows_of(
         name: Kept(name, one.fingerprint.config_version, _text(name, one, definitions, fixed), at, by)
         for name, one in sealed.items()
     }
+
+
+def means_the_same(row: Kept, other: Kept, definition: Any, fixed: Collection[str]) -> bool:
+    """Tell whether two rows are published alike: what `.env` fixes and what is the default differs in no message."""
+    if row.text == other.text:
+        return True
+    if definition is None or row.text is None or other.text is None:
+        return False
+    try:
+        both = [parse_stored(row.service, text) for text in (row.text, other.text)]
+    except InvalidConfig:
+        return False
+    first, second = (canonical(stored_of(definition.effective(each), definition, fixed)) for each in both)
+    return first == second
 
 
 def _text(name: str, sealed: Sealed, definitions: Definitions, fixed: Fixed) -> str | None:

@@ -17,9 +17,12 @@ from config_daemon.errors import (
     StoreLocked,
     StoreUnavailable,
     UsageError,
+    VersionConflict,
 )
 from config_daemon.store import audit, chain_walk, journal, marks
 from config_daemon.store.adopt import adopt_store
+from config_daemon.store.finishing import finish, is_under_way
+from config_daemon.store.journal import Intent
 from config_daemon.store.ports import Edit, Tombstone
 from config_daemon.store.rebuild import Source
 from config_daemon.store.reports import StoreReports
@@ -100,6 +103,61 @@ def test_of_the_same_version_the_row_is_more_than_its_message(house: House) -> N
     house.publish(instead={"router": {"model": "from .env", "gain": 3}})
     house.rebuild("rest", fixed={"router": {"model"}})
     assert house.store.values("router") == {"model": "r", "gain": 3}
+
+
+def _put_older_copy_back(house: House, *gains: int) -> None:
+    """Publish version 3 of a service, then go on from a copy of before, as somebody does by hand."""
+    store, copy = house.store, house.store.path.with_name("copy")
+    store.sql(f"VACUUM INTO '{copy}'")
+    store.set("stt-worker", gain=8)
+    house.publish()
+    house.lose_database()
+    copy.rename(store.path)
+    beside = Store(store.files.folder)
+    for gain in gains:
+        beside.set("stt-worker", gain=gain)
+    beside.close()
+
+
+def test_of_two_branches_what_was_published_counts_and_the_other_is_told(house: House) -> None:
+    _put_older_copy_back(house, 5)
+    done = house.rebuild("rest")
+    assert house.store.values("stt-worker")["gain"] == 8
+    assert done.lost["services"] == {"stt-worker": {"from": 3, "to": 3}}
+
+
+def test_a_newer_row_of_another_branch_is_taken_and_told(house: House) -> None:
+    _put_older_copy_back(house, 5, 6)
+    done = house.rebuild("rest")
+    assert house.store.values("stt-worker")["gain"] == 6
+    assert done.lost["services"] == {"stt-worker": {"from": 4, "to": 4}}
+
+
+def test_an_older_row_of_another_branch_is_told(house: House) -> None:
+    """Written into the copy, acknowledged, and overtaken by what was published before it was put back."""
+    store, copy = house.store, house.store.path.with_name("copy")
+    store.sql(f"VACUUM INTO '{copy}'")
+    store.set("stt-worker", gain=8)
+    store.set("stt-worker", gain=9)
+    house.publish()
+    house.lose_database()
+    copy.rename(store.path)
+    beside = Store(store.files.folder)
+    beside.set("stt-worker", gain=5)
+    beside.close()
+    done = house.rebuild("rest")
+    assert house.store.values("stt-worker")["gain"] == 9
+    assert done.lost["services"] == {"stt-worker": {"from": 3, "to": 4}}
+
+
+def test_of_a_branch_that_leads_to_the_same_the_row_is_taken_and_nothing_told(house: House) -> None:
+    """What `.env` covers and what is the default is in no message; the row has it."""
+    house.store.set("router", gain=1.0)
+    house.publish(instead={"router": {"model": "from .env", "gain": 1.0}})
+    house.store.sql("DELETE FROM change_feed")
+    done = house.rebuild("rest", fixed={"router": {"model"}})
+    assert house.store.values("router") == {"model": "r", "gain": 1.0}
+    assert done.lost["services"] == {}
 
 
 def test_rows_that_were_altered_come_from_the_cache_and_are_told(house: House) -> None:
@@ -241,6 +299,35 @@ def test_the_newest_five_databases_are_kept(house: House) -> None:
     assert house.store.files.quarantine / last.quarantine in folders
 
 
+def test_of_other_folders_in_the_quarantine_none_is_removed(house: House) -> None:
+    others = [house.store.files.quarantine / f"2025-0{number}" for number in range(8)]
+    for other in others:
+        other.mkdir(parents=True)
+    house.rebuild("rest")
+    assert all(other.exists() for other in others)
+
+
+def test_a_quarantine_that_is_a_link_is_refused_and_nothing_changed(house: House, tmp_path: Path) -> None:
+    """Who may write in the folder could else have databases moved, and folders removed, anywhere."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    house.store.files.quarantine.symlink_to(elsewhere)
+    house.store.close()
+    before = house.everything()
+    for replace in (lambda: house.rebuild("rest"), lambda: adopted(house)):
+        with pytest.raises(StoreUnavailable, match="symbolic link"):
+            replace()
+    assert house.everything() == before
+    assert not list(elsewhere.iterdir())
+
+
+def adopted(house: House) -> Intent:
+    return adopt_store(
+        house.store.files, SEALER, house.numbers(), highest_seen=5, now=LATER, by="test", reason=None,
+        request="r-1",
+    )  # fmt: skip
+
+
 def test_marks_release_the_new_epoch_and_numbers_go_on_above_everything(house: House) -> None:
     numbers = house.numbers()
     numbers.hold("not-the-newest", "config.db", "it lacks a change")
@@ -279,6 +366,52 @@ def test_history_begins_with_what_was_found_and_leads_nowhere_else(house: House)
     for service, version in (("stt-worker", 1), ("tts-worker", 1), ("router", 0)):
         with pytest.raises(ConfigDaemonError, match="was lost when the store was rebuilt"):
             reports.at_version(service, version)
+
+
+def test_a_version_that_was_lost_is_not_given_again(house: House) -> None:
+    """Who read it before the loss would else write over somebody's other change of the same number."""
+    store = house.store
+    house.lose_database()
+    house.rebuild("lkg", known={"stt-worker": 4})
+    assert store.set("stt-worker", gain=7).version == 5
+    with pytest.raises(VersionConflict):
+        store.edit("stt-worker", merged(gain=9), expect=4)
+    reports = StoreReports(store.path, SEALER)
+    assert reports.at_version("stt-worker", 2).values["gain"] == 3
+    for lost in (3, 4):
+        with pytest.raises(ConfigDaemonError, match=f"version {lost} of stt-worker was lost"):
+            reports.at_version("stt-worker", lost)
+
+
+def test_nor_is_it_after_the_next_rebuild_which_lost_nothing(house: House) -> None:
+    house.lose_database()
+    house.rebuild("lkg", known={"stt-worker": 4})
+    done = house.rebuild("rest")
+    assert done.lost["services"] == {}
+    assert house.store.set("stt-worker", gain=7).version == 5
+
+
+def test_nor_in_an_empty_store(house: House) -> None:
+    house.rebuild("nothing")
+    store = house.store
+    assert StoreReports(store.path, SEALER).lost() == []
+    assert store.edit("stt-worker", merged(model="n"), expect=0).version == 3
+    assert store.set("tts-worker", model="n").version == 3
+
+
+def test_nor_after_a_copy_was_restored(house: House, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.db"
+    house.store.sql(f"VACUUM INTO '{copy}'")
+    house.store.set("stt-worker", gain=7)
+    house.rebuild("file", file=copy)
+    assert house.store.set("stt-worker", gain=8).version == 4
+    assert [table.breaks for table in chain_walk.verify(house.store.path)] == [(), ()]
+
+
+def test_a_made_up_version_leaves_room_for_more(house: House) -> None:
+    house.store.sql("UPDATE service_configs SET version = ? WHERE service = 'router'", ((1 << 53) - 1,))
+    house.rebuild("rest")
+    assert house.store.set("router", gain=5).version == 2
 
 
 def test_the_journal_says_what_was_done_and_lost(house: House) -> None:
@@ -334,6 +467,12 @@ def test_a_copy_is_read_with_its_wal(house: House, tmp_path: Path) -> None:
     assert house.store.values("stt-worker")["gain"] == 5
 
 
+_HIDDEN_TRIGGER = (  # where `_` stands for any character, this is a name of SQLite's own
+    "CREATE TRIGGER sqliteXquiet AFTER INSERT ON change_feed"
+    " BEGIN DELETE FROM change_feed WHERE seq = NEW.seq; END"
+)
+
+
 def _alter(path: Path, *statements: str) -> None:
     db = apsw.Connection(str(path))
     for statement in statements:
@@ -348,6 +487,7 @@ def _alter(path: Path, *statements: str) -> None:
         (lambda p: _alter(p, "UPDATE deleted_services SET version = 9"), "tts-worker"),
         (lambda p: _alter(p, "UPDATE config_epoch SET config_epoch = 'x'"), "stt-worker"),
         (lambda p: _alter(p, "DROP TRIGGER feed_config_update"), "tables or triggers"),
+        (lambda p: _alter(p, _HIDDEN_TRIGGER), "tables or triggers"),
         (lambda p: _alter(p, "PRAGMA application_id = 1"), "not a config-daemon database"),
         (lambda p: _alter(p, "PRAGMA user_version = 99"), "format 99"),
         (lambda p: p.write_bytes(p.read_bytes()[:20000]), "damaged"),
@@ -379,9 +519,26 @@ def test_a_copy_of_another_house_is_refused(house: House, tmp_path: Path) -> Non
         house.rebuild("file", file=other.path, sealer=stranger)
 
 
-def test_the_database_is_no_copy_of_itself(house: House) -> None:
+@pytest.mark.parametrize("name", ["config.db", ".config.db.rebuild", "config.db\0", "a\0b"])
+def test_the_database_is_no_copy_of_itself(house: House, name: str) -> None:
+    if name == ".config.db.rebuild":
+        house.store.path.with_name(name).touch()
     with pytest.raises(UsageError):
-        house.rebuild("file", file=house.store.path)
+        house.rebuild("file", file=house.store.path.with_name(name))
+
+
+def test_a_path_that_cannot_be_looked_at_is_refused(house: House) -> None:
+    with pytest.raises(StoreUnavailable):
+        house.rebuild("file", file=Path("x" * 300))
+
+
+def test_a_copy_beside_the_database_stays_where_it_is(house: House) -> None:
+    copy = house.store.path.with_name("config.db.new")
+    house.store.sql(f"VACUUM INTO '{copy}'")
+    house.store.set("stt-worker", gain=7)
+    house.rebuild("file", file=copy)
+    assert copy.exists()
+    assert house.store.values("stt-worker")["gain"] == 3
 
 
 # trouble --------------------------------------------------------------------------------------------
@@ -394,16 +551,69 @@ def test_a_full_disk_leaves_the_old_database_in_its_place(
     house.store.close()
     before = house.everything()
 
-    def full(*_: object) -> None:
-        raise OSError(28, os.strerror(28))
-
     for place in ("store.building.fill", "store.journal.replace_durably", "store.marks.replace_durably"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"config_daemon.{place}", full)
+            patch.setattr(f"config_daemon.{place}", _full)
             with pytest.raises(StoreUnavailable, match="No space left"):
                 house.rebuild("rest")
         assert house.everything() == before
     house.rebuild("rest")
+
+
+def _in_the_way(house: House) -> Path:
+    """Have a rebuild fail when the old database should be moved, as on a full disk or for want of rights."""
+    blocker = house.store.files.quarantine
+    blocker.write_text("in the way")
+    with pytest.raises(StoreUnavailable, match="nothing was changed"):
+        house.rebuild("rest")
+    intent = journal.load(house.store.files.rebuild_info)
+    assert intent is not None and intent.state == "abandoned"
+    return blocker
+
+
+def test_a_rebuild_that_could_not_move_anything_never_comes_to_life(house: House) -> None:
+    """Weeks later the true database was lost, and the old build took its place with the values of then."""
+    _in_the_way(house).unlink()
+    for gain in (5, 6, 7):
+        house.store.set("stt-worker", gain=gain)
+    house.publish()
+    house.lose_database()
+    assert not is_under_way(house.store.files)
+    house.rebuild("lkg", known={"stt-worker": 5})
+    assert house.store.values("stt-worker")["gain"] == 7
+
+
+def test_not_even_where_giving_it_up_failed_as_well(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("config_daemon.store.finishing.abandon", _full)
+        house.store.files.quarantine.write_text("in the way")
+        with pytest.raises(StoreUnavailable):
+            house.rebuild("rest")
+    house.store.files.quarantine.unlink()
+    house.store.set("stt-worker", gain=5)
+    for path in house.store.files.folder.glob("config.db*"):
+        path.unlink()
+    finish(house.store.files, house.numbers())
+    assert not house.store.path.exists()
+    assert not is_under_way(house.store.files)
+
+
+def test_a_rebuild_that_fails_in_mid_move_puts_everything_back(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = house.store.writer()
+    writer.commit([Edit("stt-worker", merged(gain=5))], by="test")
+    monkeypatch.setattr("config_daemon.store.quarantine.sync_folder", _full)
+    with pytest.raises(StoreUnavailable, match="nothing was changed"):
+        house.rebuild("rest")
+    monkeypatch.undo()
+    assert house.store.values("stt-worker")["gain"] == 5
+    assert house.store.reader().facts().epoch == EPOCH
+    assert not is_under_way(house.store.files)
+
+
+def _full(*_: object) -> None:
+    raise OSError(28, os.strerror(28))
 
 
 def test_with_many_services_it_says_that_it_is_alive(house: House) -> None:
@@ -416,10 +626,7 @@ def test_with_many_services_it_says_that_it_is_alive(house: House) -> None:
 
 
 def test_an_adoption_is_in_the_journal_too(house: House) -> None:
-    numbers = house.numbers()
-    done = adopt_store(
-        house.store.files, SEALER, numbers, highest_seen=5, now=LATER, by="test", reason=None, request="r-1"
-    )
+    done = adopted(house)
     assert journal.load(house.store.files.rebuild_info) == done
     assert (done.kind, done.id, done.state, done.services) == ("adopt-db", "r-1", "done", 3)
-    assert numbers.marks.epoch == done.epoch == house.store.reader().facts().epoch
+    assert house.numbers().marks.epoch == done.epoch == house.store.reader().facts().epoch
