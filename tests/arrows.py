@@ -14,6 +14,8 @@ STATUS_ARROWS: Mapping[tuple[str, str], str] = {
     ("corrupted", "healthy"): "a person mended or rebuilt it, or a rebuild was allowed",
     ("healthy", "schema-mismatch"): "another format, or configs that do not fit new models",
     ("schema-mismatch", "healthy"): "the program, the values or the file were changed so that they fit",
+    ("schema-mismatch", "corrupted"): "two faults that followed one another: it is damaged or gone, too",
+    ("corrupted", "schema-mismatch"): "what was rebuilt or put back holds configs that do not fit the models",
     ("locked", "corrupted"): "two faults that followed one another: it is found when the lock ends",
     ("corrupted", "locked"): "two faults that followed one another: a lock beside a damaged row",
 }

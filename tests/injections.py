@@ -5,6 +5,7 @@ Laws: files are changed while nothing in this process has them open; every injec
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -137,6 +138,11 @@ def _folder(path: Path, _layout: Layout) -> None:
     path.mkdir()
 
 
+def _pipe(path: Path, _layout: Layout) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 # what is done to the file -> the event that health has then; None: nothing is wrong that anybody could miss
 FILE: dict[str, tuple[Injection, str | None]] = {
     "first 16 bytes zeroed": (patched(0, bytes(16)), "db-corrupted"),
@@ -149,6 +155,7 @@ FILE: dict[str, tuple[Injection, str | None]] = {
     "0 bytes": (rewritten(b""), "db-corrupted"),
     "missing": (_removed, "db-missing"),
     "a folder": (_folder, "db-cantopen"),
+    "a pipe": (_pipe, "db-cantopen"),
     "truncated to 50 bytes": (cut_to(size=50), "db-corrupted"),
     "truncated to 512 bytes": (cut_to(size=512), "db-corrupted"),
     "truncated to half": (cut_to(share=0.5), "db-corrupted"),

@@ -248,3 +248,25 @@ def test_the_last_row_that_is_read_decides_as_well(fleet: Fleet, monkeypatch: py
     follow(fleet)
     assert said(fleet) == MISMATCH
     assert recorded(fleet) == before
+
+
+@pytest.mark.parametrize("source", ["database", "cache"])
+def test_a_rebuild_does_not_make_configs_fit(fleet: Fleet, source: str) -> None:
+    define(fleet, speed=SPEED)
+    fleet.run(2)
+    write(fleet, speed=9)
+    fleet.settle()
+    define(fleet, speed={**SPEED, "maximum": 5})
+    fleet.run(5)
+    before = said(fleet)
+    assert before[0] == "schema-mismatch"
+    if source == "cache":
+        fleet.close_writer()
+        fleet.stop_daemon()
+        for path in fleet.host.folder.glob("config.db*"):
+            path.unlink()
+        fleet.start_daemon()
+        fleet.until(lambda: "db-missing" in fleet.conditions)
+    fleet.ask("rebuild")
+    fleet.run(10)
+    assert said(fleet) == before

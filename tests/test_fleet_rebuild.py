@@ -5,11 +5,15 @@ The laws of the simulator hold all the time: no worker runs what was never commi
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
+from config_daemon.daemon import recovery
+from config_daemon.errors import StoreUnavailable
 from tests.fleet import Fleet
 from tests.fleet_laws import STT, TTS
 
@@ -96,4 +100,99 @@ def test_an_older_database_is_outdone_by_what_was_published_last(fleet: Fleet) -
     fleet.rows = rows
     fleet.settle()
     assert fleet.commit(TTS, 60).version == 3
+    fleet.settle()
+
+
+def alone(fleet: Fleet) -> None:
+    """Have the next daemon rebuild without being asked."""
+    with (fleet.host.folder / ".env").open("a") as file:
+        file.write("ALLOW_AUTO_REBUILD=1\n")
+
+
+def test_what_the_broker_shows_beyond_the_cache_is_listed_and_a_persons_matter(fleet: Fleet) -> None:
+    """Confirmed and at the workers, the cache not written yet, the database lost: nothing takes it back unasked."""
+    alone(fleet)
+    fleet.host.die_at("before_lkg_rename")
+    fleet.commit(TTS, 77)
+    fleet.until(lambda: fleet.host.process is None)
+    fleet.close_writer()
+    for path in fleet.host.folder.glob("config.db*"):
+        path.unlink()
+    fleet.start_daemon()
+    fleet.until(lambda: "db-missing" in fleet.conditions)
+    fleet.run(10)
+    assert fleet.shown(TTS).config_version == 2
+    assert not fleet.host.files.database.exists()
+    fleet.ask("rebuild")
+    info = json.loads(fleet.host.files.rebuild_info.read_text())
+    assert info["lost"]["services"] == {TTS: {"from": 2, "to": 1}}
+
+
+def test_without_the_broker_nothing_is_rebuilt_unasked(fleet: Fleet) -> None:
+    alone(fleet)
+    fleet.stop_daemon()
+    fleet.server.up = False
+    fleet.start_daemon()
+    lose_database(fleet)
+    fleet.run(10)
+    assert not fleet.host.files.database.exists()
+    fleet.server.up = fleet.laws.may_rebuild = True
+    fleet.settle()
+    assert {service: fleet.shown(service).config_version for service in (STT, TTS)} == {STT: 1, TTS: 1}
+
+
+def test_a_cache_of_an_earlier_life_is_not_taken_but_by_a_persons_word(fleet: Fleet) -> None:
+    alone(fleet)
+    old = fleet.host.files.cache.read_bytes()
+    fleet.adopt()
+    fleet.commit(TTS, 50)
+    fleet.settle()
+    fleet.stop_daemon()
+    fleet.host.files.cache.write_bytes(old)
+    fleet.start_daemon()
+    lose_database(fleet)
+    fleet.run(10)
+    assert not fleet.host.files.database.exists()
+    assert fleet.shown(TTS).config_version == 2
+    fleet.ask("restore", what="lkg")
+    fleet.ask("rebuild")
+    assert not fleet.host.files.database.exists()
+    fleet.ask("adopt", what="lkg")
+    assert fleet.host.files.database.exists()
+
+
+def test_a_daemon_outlives_whatever_a_rebuild_raises(fleet: Fleet) -> None:
+    alone(fleet)
+    fleet.stop_daemon()
+    fleet.start_daemon()
+    with patch.object(recovery, "rebuild", side_effect=TypeError("nobody thought of it")) as rebuilt:
+        fleet.laws.may_rebuild = True
+        lose_database(fleet)
+        fleet.run(20)
+        assert rebuilt.call_count == 1
+    assert fleet.host.process is not None
+    fleet.ask("restore", what="lkg")
+    fleet.settle()
+
+
+@pytest.mark.parametrize("point", ["rebuild_built", "rebuild_intended"])
+def test_a_rebuild_that_nobody_asked_for_and_that_ends_the_process_is_not_tried_again(
+    fleet: Fleet, point: str
+) -> None:
+    alone(fleet)
+    fleet.stop_daemon()
+    fleet.start_daemon()
+    fleet.host.die_at(point)
+    fleet.laws.may_rebuild = fleet.laws.forgot = True
+    fleet.close_writer()
+    rubbish = fleet.host.folder / "rubbish"
+    rubbish.write_bytes(b"rubbish " * 4096)
+    rubbish.rename(fleet.host.files.database)
+    fleet.until(lambda: fleet.host.process is None)
+    fleet.start_daemon()
+    with patch.object(recovery, "rebuild", side_effect=StoreUnavailable("again")) as again:
+        fleet.run(20)
+        assert again.call_count == 0
+    assert "db-corrupted" in fleet.conditions
+    fleet.ask("rebuild")
     fleet.settle()

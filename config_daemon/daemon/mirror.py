@@ -9,7 +9,7 @@ Source: docs/protocol.md "Facts about brokers".
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -82,16 +82,17 @@ class Mirror:
         self._backoff: dict[str, tuple[float, float]] = {}
         self._touched: dict[str, None] = {}
         self._missed: set[str] = set()
-        self._unexplained: set[str] = set()  # the broker holds newer seals of ours than we know
+        self._unexplained: dict[str, int] = {}  # the broker holds newer seals of ours than we know: versions
         self._again_at = self._everything_at = NEVER
         self._scanned = self._adopting = self._held = self._store_seen = self._read_once = False
-        self.ready = False
+        self._shown = self.ready = False
         self.witness = Witness(plan, topics, keys, standing, self._hold, log, ground)
 
     def connected(self) -> None:
         """Begin anew on a fresh connection."""
-        self.ready, self._reading = False, None
+        self._shown, self.ready, self._reading = False, False, None
         self._arrived.clear()
+        self._unexplained.clear()
         self._backoff.clear()
         self._broker.subscribe([self._topics.every_config], foreign_only=True)
         self._broker.subscribe([self._health_topic])
@@ -171,8 +172,9 @@ class Mirror:
             own = own_message(seen.raw, service, self._keys())
             if own is not None and not rows_known:
                 self._arrived.setdefault(service, seen)
-                if entry is not None and entry.sealed is not None and own.is_above(entry.sealed):
-                    self._unexplained.add(service)
+                if entry is None or entry.sealed is None or own.is_above(entry.sealed):
+                    self.witness.note_seen(own.generation, own.sequence)
+                    self._unexplained[service] = own.config_version
             elif self._explain(service, seen, own, now):
                 anew.append(service)
         if rows_known and self.ready and not self._findings.holding:
@@ -197,6 +199,16 @@ class Mirror:
     def adopted(self) -> None:
         """Take note that an operator declared this daemon the true one: whatever is retained is outdone."""
         self._has_past, self._adopting, self.ready = True, True, False
+
+    @property
+    def newer(self) -> Mapping[str, int]:
+        """Return the versions of our own messages that the broker shows, newer than we know, while no row is known."""
+        return self._unexplained
+
+    @property
+    def shows_nothing_newer(self) -> bool:
+        """Tell whether the broker was read back on this connection, and nothing of ours there is news to us."""
+        return self._broker.connected and self.ready and self._shown and not self._unexplained
 
     @property
     def waiting(self) -> bool:
@@ -226,7 +238,7 @@ class Mirror:
             for service in (*reading.chunk, *reading.left):
                 self.changed(service, now)
             self._broker.unsubscribe([self._topics.config(service) for service in reading.chunk])
-            self._reading, self.ready, self._adopting = None, True, False
+            self._reading, self.ready, self._adopting, self._shown = None, True, False, False
 
     def _scan(self, reading: _Reading, now: float) -> None:
         """Have everything shown before a host without a past publishes its first config."""
@@ -250,7 +262,7 @@ class Mirror:
         reading.chunk, reading.scanning = [], False
 
     def _finish(self, blind: bool, now: float) -> None:
-        self._reading = None
+        self._reading, self._shown = None, not blind
         if blind:
             detail = "the broker shows nothing of what it confirmed: its ACL lets the daemon not read configs"
             self._findings.open("readback-unavailable", "broker", detail, self._now_text())

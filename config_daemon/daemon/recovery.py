@@ -39,7 +39,8 @@ ANSWERS_SECONDS = 3.0  # until a store that was damaged is looked at again, and 
 FORGOTTEN_SECONDS = 10.0  # a request may be taken away again
 PATIENCE_SECONDS = 1.0
 AGAIN_SECONDS = 600.0
-ITSELF = "config-daemon"
+SHOWN_SERVICES = 5
+ITSELF, LOST = "config-daemon", "the database was lost"
 _SOURCES: dict[tuple[str, Any], Source] = {
     ("rebuild", None): "rest", ("rebuild", "defaults"): "nothing", ("restore", "lkg"): "lkg",
     ("restore", "file"): "file", ("adopt", "lkg"): "lkg-alone",
@@ -73,6 +74,7 @@ class Recovery:
     _not_before: float = field(default=float("-inf"))
     _over_at: float | None = None
     _place: Place | None = None
+    _told: bool = False
 
     def carry(self, request: Request) -> dict[str, Any] | None:
         """Do what was asked; None while the world has not heard yet that it begins.
@@ -102,7 +104,7 @@ class Recovery:
             self._over_at, self.reporter.rebuilding = None, False
         if self._announced_at is not None and now - self._announced_at > FORGOTTEN_SECONDS:
             self._end(now)
-        if not (self.by_itself and self._is_lost()):
+        if not self._may_act():
             if self._lost_since is not None and self._announced_at is not None:
                 self._end(now)
             self._lost_since = None
@@ -112,29 +114,55 @@ class Recovery:
             return
         if self._did_lately():
             self._not_before = now + AGAIN_SECONDS
-            self.log.warning("rebuild_waits", why="this daemon rebuilt the database by itself minutes ago")
+            self.log.warning("rebuild_waits", why="this daemon began to rebuild by itself minutes ago")
             return
         if self._announced():
             try:
-                self._rebuild("lkg", ITSELF, "the database was lost", "", None)
-            except ConfigDaemonError as error:
+                self._note_attempt()
+                self._rebuild("lkg", ITSELF, LOST, "", None)
+            except Exception as error:  # noqa: BLE001 - it would be raised again after every restart
                 self._not_before = now + AGAIN_SECONDS
-                self.log.warning("rebuild_failed", why=error.message)
+                why = error.message if isinstance(error, ConfigDaemonError) else repr(error)
+                self.log.warning("rebuild_failed", why=why)
 
     def _is_lost(self) -> bool:
         """Tell whether the database is damaged or gone, the cache is good, and nobody has to be asked first."""
         lost = any(condition.name in ("db-corrupted", "db-missing") for condition in self.findings)
         return lost and self.keeper.valid and not self.findings.holding
 
+    def _may_act(self) -> bool:
+        """Tell whether to rebuild unasked: not without the broker, nor while it shows what the cache does not know."""
+        if not (self.by_itself and self._is_lost()):
+            self._told = False
+            return False
+        if self.mirror.newer and not self._told:
+            self._told = True
+            services = ", ".join(sorted(self.mirror.newer)[:SHOWN_SERVICES])
+            self.log.warning("rebuild_waits", why=f"the broker shows newer messages of ours: {services}")
+        return self.mirror.shows_nothing_newer
+
+    def _known(self) -> dict[str, int]:
+        """Return the highest version of each service that was published, as far as anybody showed it."""
+        known = {name: entry.version for name, entry in self.plan.services.items()}
+        for name, version in self.mirror.newer.items():
+            known[name] = max(version, known.get(name, 0))
+        return known
+
     def _did_lately(self) -> bool:
-        """Tell whether a daemon rebuilt by itself minutes ago, in an earlier life too; then a person has to look."""
+        """Tell whether a daemon began to rebuild by itself minutes ago, in an earlier life too: a person's matter."""
         path = self.files.rebuild_info
         try:
             intent = journal.load(path)
             recent = abs(time.time() - path.stat().st_mtime) < AGAIN_SECONDS
         except (CacheError, OSError):
             return False
-        return intent is not None and intent.by == ITSELF and intent.state == "done" and recent
+        return intent is not None and intent.by == ITSELF and recent
+
+    def _note_attempt(self) -> None:
+        """Leave word of it before the work begins, which a process may not outlive. Raises: OSError."""
+        now = self.sealer.now()
+        begun = Intent("", "restore", "", ITSELF, LOST, now, "", 0, "", 0, state="abandoned")
+        journal.write(self.files.rebuild_info, begun)
 
     def _announced(self) -> bool:
         """Have health say that a rebuild begins; True once it did."""
@@ -158,7 +186,7 @@ class Recovery:
         )  # fmt: skip
         order = Order(
             source, by, reason, self.sealer.now(), request, file, highest_seen=self.mirror.highest_seen,
-            known={name: entry.version for name, entry in self.plan.services.items()},
+            known=self._known(),
             places=() if self._place is None else (self._place,),
         )  # fmt: skip
         self._end(self._now)

@@ -17,7 +17,7 @@ import apsw
 from config_daemon.errors import InvalidConfig, SchemaMismatch, StoreCorrupted
 from config_daemon.store.audit import Heads, start_new_chains
 from config_daemon.store.chains import HISTORY, append_all, end_of
-from config_daemon.store.connection import connect, first, rows, translated
+from config_daemon.store.connection import connect, first, refuse_special, rows, translated
 from config_daemon.store.files import SHARED_MODE
 from config_daemon.store.finishing import discard
 from config_daemon.store.loss import BEGINNING
@@ -82,6 +82,7 @@ def build(path: Path, kept: Mapping[str, Kept], terms: Terms) -> None:
 def copy(source: Path, path: Path) -> None:
     """Copy a database as SQLite reads it, with whatever lies in its `-wal`. Raises: StoreError; OSError."""
     discard(path)
+    refuse_special(source)
     with translated(source):
         taken = apsw.Connection(
             f"file:{quote(str(source))}?mode=ro", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI

@@ -1,7 +1,7 @@
 """Open a SQLite database of ours, and turn what SQLite answers into our errors.
 
-Laws: opening never creates (`mode=rw`); the file is never opened by anything but SQLite; every error of SQLite is
-translated here, by its code and not by its text.
+Laws: opening never creates (`mode=rw`) and never waits; the file is never opened by anything but SQLite;
+every error of SQLite is translated here, by its code and not by its text.
 
 Sources: https://www.sqlite.org/rescode.html, https://www.sqlite.org/howtocorrupt.html (§2, POSIX locks).
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def connect(path: Path, busy_timeout_ms: int = 0, *, any_format: bool = False) -
 
     Raises: StoreMissing, StoreCannotOpen, StoreCorrupted, StoreLocked, StoreFailing, SchemaMismatch.
     """
+    refuse_special(path)
     with translated(path):
         connection = apsw.Connection(
             f"file:{quote(str(path))}?mode=rw", flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
@@ -59,6 +61,19 @@ def connect(path: Path, busy_timeout_ms: int = 0, *, any_format: bool = False) -
         connection.close(True)
         raise
     return connection
+
+
+def refuse_special(path: Path) -> None:
+    """Refuse what is there and no regular file: to open a pipe may take for ever.
+
+    Raises: StoreCannotOpen.
+    """
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 - often asked
+    except (OSError, ValueError):
+        return  # SQLite says what it is
+    if not stat.S_ISREG(mode):
+        raise StoreCannotOpen(f"{path} is no regular file", suggestion="Put the database in its place.")
 
 
 @contextlib.contextmanager

@@ -165,7 +165,16 @@ def _cache_of(site: Site, order: Order) -> Cache | None:
             f"there is no cache at {site.files.cache}",
             suggestion="`config-daemon rebuild` takes what can be read of the database itself.",
         )
-    return cached
+    known = site.numbers.marks.epoch
+    if cached is None or order.source == "lkg-alone" or known in ("", cached.head.config_epoch):
+        return cached
+    if order.source == "lkg":
+        raise CacheError(
+            f"the cache is of another life of this store: epoch {cached.head.config_epoch}, and marks name {known}",
+            suggestion="`config-daemon rebuild` takes what can be read of the database itself;"
+            " `config-daemon adopt --lkg` takes this cache for the truth.",
+        )
+    return None
 
 
 def _built(site: Site, order: Order, cached: Cache | None) -> Intent:
@@ -216,6 +225,8 @@ def _make(
     else:
         if order.source != "nothing":
             kept, forked = _chosen(site, order, cached, found)
+            # the daemon judges whether they fit ours
+            terms = terms._replace(model_hash=found.model_hash or "")
         building.build(path, kept, terms)
     if order.source == "nothing":
         since = BEGINNING

@@ -1,7 +1,7 @@
 """What can still be read of a damaged database, and how much of it can be believed.
 
-Laws: a row counts only with a seal that fits, wherever in the damage it was found; nothing is written, not
-even the `-wal` into the file; a database that somebody holds is not a damaged one.
+Laws: a row counts only with a service's name and a seal that fits, wherever in the damage it was found;
+nothing is written, not even the `-wal` into the file; a database that somebody holds is not a damaged one.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from urllib.parse import quote
 
 import apsw
 
-from config_daemon.errors import StoreError, StoreLocked
-from config_daemon.store.connection import translated
+from config_daemon.errors import StoreCannotOpen, StoreError, StoreLocked
+from config_daemon.store.connection import refuse_special, translated
 from config_daemon.store.ports import Place
 from config_daemon.store.seals import RowSealer
 from config_daemon.store.sqlite import VERSION
 from config_daemon.store.stored import REACHED
+from config_daemon.wire.topics import is_service
 
 _BUSY_MS = 1000
 _TABLES = (
@@ -27,6 +28,7 @@ _TABLES = (
 )
 # in both directions, since a damaged page ends each of them at another place
 _WAYS = ("NOT INDEXED ORDER BY rowid", "NOT INDEXED ORDER BY rowid DESC", "ORDER BY service")
+_NAME = "CASE typeof(service) WHEN 'text' THEN CAST(service AS BLOB) END"
 _NAMES = (
     "SELECT service FROM change_feed ORDER BY seq",
     "SELECT service FROM change_feed ORDER BY seq DESC",
@@ -50,7 +52,7 @@ class Salvaged(NamedTuple):
     `kept` are rows of the wanted epoch with good seals, `claimed` the highest version that anything says of
     a service, believed or not; `altered` are services of which a row was found that cannot be believed.
     `holds` tells whether it came by the place from which its feed was read; where not, it is another branch.
-    `reached` are versions that were lost earlier.
+    `reached` are versions that were lost earlier; `model_hash` names the definitions that the rows are known to fit.
     """
 
     kept: dict[str, Kept]
@@ -63,6 +65,7 @@ class Salvaged(NamedTuple):
     secrets: int | None
     holds: bool | None
     reached: dict[str, int]
+    model_hash: str | None = None
 
 
 NOTHING = Salvaged({}, {}, set(), None, False, None, None, None, None, {})
@@ -74,10 +77,11 @@ def salvage(path: Path, sealer: RowSealer, epoch: str | None, names: Iterable[st
     The feed is read from a place on. Raises: StoreLocked.
     """
     try:
+        refuse_special(path)
         connection = apsw.Connection(
             f"file:{quote(str(path))}?mode=ro", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
         )
-    except apsw.Error:
+    except (apsw.Error, StoreCannotOpen):
         return NOTHING
     try:
         connection.set_busy_timeout(_BUSY_MS)
@@ -111,23 +115,27 @@ class _Reading:
         return Salvaged(
             kept, claimed, altered - kept.keys(), wanted, is_whole, feed if feed_is_whole else None,
             self._count("config_history WHERE service <> ''"), self._count("encrypted_secrets"),
-            self._holds(since), dict(self._some(REACHED)[0]),
+            self._holds(since), dict(self._some(REACHED)[0]), self._model_hash(),
         )  # fmt: skip
 
     def _holds(self, place: Place) -> bool | None:
         found, is_whole = self._some("SELECT token FROM change_feed WHERE seq = ?", (place.seq,))
         return found == [(place.token,)] if is_whole else None
 
+    def _model_hash(self) -> str | None:
+        found, _ = self._some("SELECT CAST(model_hash AS BLOB) FROM schema_version")
+        return _text(found[0][0]) if found else None
+
     def _history(self) -> dict[str, int]:
         found, _ = self._some(f"SELECT service, max({VERSION}) FROM config_history GROUP BY service")  # noqa: S608
-        return {name: version for name, version in found if isinstance(name, str) and name}
+        return {name: version for name, version in found if isinstance(name, str) and is_service(name)}
 
     def _table(
         self, table: tuple[str, str, str, str], names: set[Any]
     ) -> tuple[Iterator[tuple[Kept, bool, str]], bool]:
         name, text, at, by = table
         statement = (
-            f"SELECT CAST(service AS BLOB), {VERSION}, CAST({text} AS BLOB), CAST({at} AS BLOB), CAST({by} AS BLOB),"  # noqa: S608
+            f"SELECT {_NAME}, {VERSION}, CAST({text} AS BLOB), CAST({at} AS BLOB), CAST({by} AS BLOB),"  # noqa: S608
             f" CAST(config_epoch AS BLOB), CAST(row_seal AS BLOB) FROM {name} {{}}"
         )
         found, is_whole = self._some(statement.format(_WAYS[0]))
@@ -136,7 +144,8 @@ class _Reading:
                 found += self._some(statement.format(way))[0]
             for service in names:
                 found += self._some(statement.format("WHERE service = ?"), (service,))[0]
-        return (self._judged(name, row) for row in found), is_whole
+        named = [row for row in found if _is_name(row[0])]
+        return (self._judged(name, row) for row in named), is_whole and len(named) == len(found)
 
     def _judged(self, table: str, row: Sequence[Any]) -> tuple[Kept, bool, str]:
         read: list[Any] = [each if isinstance(each, int) else _text(each) for each in row]
@@ -163,6 +172,11 @@ class _Reading:
         except StoreError:
             return found, False
         return found, True
+
+
+def _is_name(content: bytes | None) -> bool:
+    """Tell whether this can name a service; damage leaves others, which nothing refers to."""
+    return content is not None and is_service(content.decode("utf-8", "replace"))
 
 
 def _text(content: bytes | None) -> Any:

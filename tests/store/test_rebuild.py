@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def test_from_the_cache_alone_every_service_comes_back_with_its_version(house: H
     assert isinstance(store.row("tts-worker"), Tombstone)
     facts = store.reader().facts()
     assert facts.epoch == done.epoch != EPOCH
-    assert (facts.schema_version, facts.model_hash) == (3, "f" * 64)
+    assert (facts.schema_version, facts.model_hash) == (3, "")
     assert store.sql("PRAGMA journal_mode") == [("wal",)]
     assert store.sql("SELECT last_rebuild FROM config_epoch") == [(LATER,)]
     assert store.set("stt-worker", gain=4).version == 3
@@ -66,6 +67,13 @@ def test_from_the_cache_alone_every_service_comes_back_with_its_version(house: H
     assert store.items("router") == {"gain": "3", "model": '"r"'}
     assert done.lost == {"services": {}, "after": {"feed": house.cached.head.feed.seq, "at": NOW},
                          "history_rows": None, "secrets": None}  # fmt: skip
+
+
+def test_the_definitions_that_rows_are_known_to_fit_are_those_of_before(house: House) -> None:
+    house.rebuild("rest")
+    assert house.store.reader().facts().model_hash == "0" * 64
+    house.rebuild("nothing")
+    assert house.store.reader().facts().model_hash == "f" * 64
 
 
 def test_a_value_that_is_default_or_fixed_belongs_to_no_row(house: House) -> None:
@@ -181,6 +189,70 @@ def test_a_row_that_somebody_put_back_or_removed_is_not_believed(house: House) -
     done = house.rebuild("lkg")
     assert (store.values("stt-worker")["gain"], store.values("router")["gain"]) == (7, 3)
     assert set(done.lost["services"]) == {"stt-worker", "router"}, "the feed says that both were touched"
+
+
+def test_a_cache_of_an_earlier_life_counts_for_nothing(house: House) -> None:
+    store = house.store
+    old = store.files.cache.read_bytes()
+    house.rebuild("rest")
+    store.set("stt-worker", gain=9)
+    store.files.cache.write_bytes(old)
+    with pytest.raises(CacheError, match="another life"):
+        house.rebuild("lkg")
+    done = house.rebuild("rest")
+    assert store.values("stt-worker")["gain"] == 9
+    assert done.lost["services"] == {}
+
+
+def nameless(path: Path) -> None:
+    """Put rows without a service's name into it, as damage to a record's head does; the shape stays ours."""
+    db = apsw.Connection(str(path))
+    trigger = next(iter(db.execute("SELECT sql FROM sqlite_schema WHERE name = 'feed_config_insert'")))[0]
+    db.execute("DROP TRIGGER feed_config_insert")
+    for name in (None, b"router", "a", "No Name"):
+        db.execute("INSERT INTO service_configs VALUES (?,'{}',7,?,?,'x','','')", (name, EPOCH, NOW))
+    db.execute(trigger)
+    db.close()
+
+
+def test_rows_without_a_services_name_hinder_nothing(house: House) -> None:
+    house.store.close()
+    nameless(house.store.path)
+    done = house.rebuild("rest")
+    assert (done.services, set(done.lost["services"])) == (3, {"a"})
+    assert house.store.values("router") == {"model": "r", "gain": 3}
+
+
+def test_a_copy_with_a_row_without_a_services_name_is_refused(house: House) -> None:
+    copy = house.store.path.with_name("copy.db")
+    house.store.sql(f"VACUUM INTO '{copy}'")
+    nameless(copy)
+    with pytest.raises(StoreUnavailable, match="was not taken"):
+        house.rebuild("file", file=copy)
+
+
+def within_seconds(pipe: Path, work: Callable[[], object]) -> None:
+    """Do what would wait for ever for somebody who writes into a pipe."""
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(work)
+        try:
+            done.result(5)
+        except TimeoutError:
+            os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+            raise
+
+
+def test_a_pipe_is_refused_as_a_copy(house: House) -> None:
+    pipe = house.store.path.with_name("pipe")
+    with pytest.raises(StoreUnavailable, match="no regular file"):
+        within_seconds(pipe, lambda: house.rebuild("file", file=pipe))
+
+
+def test_a_pipe_in_the_databases_place_holds_nothing_up(house: House) -> None:
+    house.lose_database()
+    within_seconds(house.store.path, lambda: house.rebuild("lkg"))
+    assert house.store.values("router") == {"model": "r", "gain": 3}
 
 
 @pytest.mark.parametrize("table", ["service_configs", "sqlite_autoindex_service_configs_1", "change_feed"])
