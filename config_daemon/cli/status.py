@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from config_daemon.cli.printing import visible
 from config_daemon.cli.session import DEV_LOG, Session, standard
 from config_daemon.cli.tables import table
 
@@ -56,18 +57,18 @@ def last_rebuild(session: Session) -> dict[str, Any] | None:
     """Return what the journal says of the last rebuild; None without one that this user may read."""
     from dataclasses import asdict
 
-    from config_daemon.errors import CacheError
+    from config_daemon.errors import ConfigDaemonError
     from config_daemon.store.journal import load
 
     try:
-        intent = load(session.files.rebuild_info)
-    except CacheError:
+        intent = load(session.files.rebuild_info, session.ground.keys.hmac_keys())
+    except ConfigDaemonError:
         return None
     return None if intent is None else asdict(intent)
 
 
 def _told_rebuild(info: dict[str, Any]) -> str:
-    line = f"last {info['kind']} {info['at']} by {info['by']}: {info['state']}"
+    line = f"last {info['kind']} {visible(info['at'])} by {visible(info['by'])}: {info['state']}"
     if not info["quarantine"]:
         return line
     lost = len(info["lost"].get("services", ()))

@@ -86,7 +86,7 @@ def load_past(
     """
     files, hmac_keys = ground.files, ground.keys.hmac_keys()
     keys = Keys.of(ground.keys)
-    if is_under_way(files):
+    if is_under_way(files, hmac_keys):
         finish(files, numbers_of(files, hmac_keys, ground.keyring().generation))
     known = marks.load(files.marks, hmac_keys)
     _refuse_empty_folder(files, known)
@@ -94,7 +94,7 @@ def load_past(
     rings = KeyringFiles(files)
     own = of_key(keys.signers[0].verify_key)
     held = resume(known.keyring, own, rings, known.generation) if known else resume(None, own, rings)
-    numbers = _numbers(files, keys.hmac_key, known, cached, held.keyring.generation, unix_ms())
+    numbers = _numbers(files, hmac_keys, known, cached, held.keyring.generation, unix_ms())
     is_rekeyed = len(hmac_keys) > 1
     if is_rekeyed:
         numbers.reserve()
@@ -124,13 +124,14 @@ def _load_cache(
 
 
 def _numbers(
-    files: Files, hmac_key: bytes, known: marks.Marks | None, cached: cache.Cache | None, generation: int,
-    unix_ms: int,
+    files: Files, hmac_keys: tuple[bytes, ...], known: marks.Marks | None, cached: cache.Cache | None,
+    generation: int, unix_ms: int,
 ) -> marks.Numbers:  # fmt: skip
     head = cached.head if cached else None
     highest = head.sequence if head and head.generation == generation else 0
     start = known or marks.Marks(generation, 0, head.config_epoch if head else "", feed=None)
-    return marks.Numbers(files.marks, hmac_key, start, last=max(start.reserved, highest, unix_ms))
+    last = max(start.reserved, highest, unix_ms)
+    return marks.Numbers(files.marks, hmac_keys[0], start, last, hmac_keys[1:])
 
 
 def _refuse_empty_folder(files: Files, known: marks.Marks | None) -> None:

@@ -152,7 +152,7 @@ class Recovery:
         """Tell whether a daemon began to rebuild by itself minutes ago, in an earlier life too: a person's matter."""
         path = self.files.rebuild_info
         try:
-            intent = journal.load(path)
+            intent = journal.load(path, self.hmac_keys())
             recent = abs(time.time() - path.stat().st_mtime) < AGAIN_SECONDS
         except (CacheError, OSError):
             return False
@@ -162,7 +162,7 @@ class Recovery:
         """Leave word of it before the work begins, which a process may not outlive. Raises: OSError."""
         now = self.sealer.now()
         begun = Intent("", "restore", "", ITSELF, LOST, now, "", 0, "", 0, state="abandoned")
-        journal.write(self.files.rebuild_info, begun)
+        journal.write(self.files.rebuild_info, begun, self.hmac_keys()[0])
 
     def _announced(self) -> bool:
         """Have health say that a rebuild begins; True once it did."""
@@ -221,7 +221,7 @@ class Recovery:
     def _done_before(self, request: str) -> dict[str, Any] | None:
         """Return the answer to a request that was carried out by a process that died before it answered."""
         try:
-            intent = journal.load(self.files.rebuild_info)
+            intent = journal.load(self.files.rebuild_info, self.hmac_keys())
         except CacheError:
             return None
         if intent is None or intent.id != request or intent.state != "done":

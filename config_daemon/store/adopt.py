@@ -55,7 +55,7 @@ def adopt_store(
         epoch=epoch, number=max(highest_seen, numbers.last), quarantine="", services=0,
     )  # fmt: skip
     with locks.exclusive(files.store_lock, LOCK_SECONDS):
-        intend(files, intent)
+        intend(files, numbers, intent)
         services = adopt_database(
             files.database, sealer, epoch=epoch, now=now, by=by, reason=reason, known=numbers.marks.audit
         )

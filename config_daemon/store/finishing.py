@@ -22,7 +22,7 @@ from config_daemon.store.chains import ACCESS, HISTORY
 from config_daemon.store.connection import connect, first, rows, translated
 from config_daemon.store.files import READABLE_MODE, Files, replace_durably, sync_folder
 from config_daemon.store.journal import Intent
-from config_daemon.store.marks import Marks, Numbers, load
+from config_daemon.store.marks import BEYOND_ANY_CLOCK, Marks, Numbers, load
 from config_daemon.store.ports import Place
 
 LOCK_SECONDS = 3.0
@@ -32,7 +32,7 @@ _BUSY_MS = 1000
 def numbers_of(files: Files, hmac_keys: tuple[bytes, ...], generation: int) -> Numbers:
     """Return the numbers of a folder on which no daemon runs. Raises: CacheError for marks that are damaged."""
     known = load(files.marks, hmac_keys) or Marks(generation=generation, reserved=0, epoch="", feed=None)
-    return Numbers(files.marks, hmac_keys[0], known, known.reserved)
+    return Numbers(files.marks, hmac_keys[0], known, known.reserved, hmac_keys[1:])
 
 
 def beside(database: Path) -> Path:
@@ -46,10 +46,10 @@ def discard(path: Path) -> None:
         each.unlink(missing_ok=True)
 
 
-def is_under_way(files: Files) -> bool:
+def is_under_way(files: Files, hmac_keys: tuple[bytes, ...]) -> bool:
     """Tell whether `finish` has something to do. Raises: CacheError as `journal.load`, while something may be."""
     try:
-        intent = journal.load(files.rebuild_info)
+        intent = journal.load(files.rebuild_info, hmac_keys)
     except CacheError:
         if beside(files.database).exists() or not os.path.lexists(files.database):
             raise
@@ -62,10 +62,10 @@ def finish(files: Files, numbers: Numbers) -> Intent | None:
 
     The caller holds `daemon.lock`. Raises: StoreError; CacheError.
     """
-    if not is_under_way(files):
+    if not is_under_way(files, numbers.hmac_keys):
         return None
     with locks.exclusive(files.store_lock, LOCK_SECONDS), _told(files):
-        intent = journal.load(files.rebuild_info)
+        intent = journal.load(files.rebuild_info, numbers.hmac_keys)
         if intent is None or intent.state != "under-way":
             discard(beside(files.database))  # it died before anything was decided
             return None
@@ -74,15 +74,15 @@ def finish(files: Files, numbers: Numbers) -> Intent | None:
         if _epoch_of(files.database) == intent.epoch:
             discard(beside(files.database))
             return complete(files, numbers, intent)
-        return abandon(files, intent)
+        return abandon(files, numbers, intent)
 
 
-def intend(files: Files, intent: Intent) -> None:
+def intend(files: Files, numbers: Numbers, intent: Intent) -> None:
     """Write down what is going to be done. Raises: StoreUnavailable; nothing is done then."""
     try:
         for folder in (quarantine.folder_of(files.database), files.cache.parent / files.quarantine.name):
             quarantine.refuse_link(folder)
-        journal.write(files.rebuild_info, intent)
+        journal.write(files.rebuild_info, intent, numbers.hmac_keys[0])
     except OSError as error:
         path = error.filename or files.rebuild_info
         raise StoreUnavailable(
@@ -99,18 +99,18 @@ def _may_be_placed(files: Files, intent: Intent) -> bool:
     return is_missing and quarantine.has_moved(database, intent.quarantine, intent.replaces)
 
 
-def abandon(files: Files, intent: Intent) -> Intent:
+def abandon(files: Files, numbers: Numbers, intent: Intent) -> Intent:
     """Give up what has not replaced anything, durably; either half suffices. Raises: OSError."""
     given_up = replace(intent, state="abandoned")
     try:
         discard(beside(files.database))
         sync_folder(files.database.parent)
     finally:
-        journal.write(files.rebuild_info, given_up)
+        journal.write(files.rebuild_info, given_up, numbers.hmac_keys[0])
     return given_up
 
 
-def withdraw(files: Files, intent: Intent) -> bool:
+def withdraw(files: Files, numbers: Numbers, intent: Intent) -> bool:
     """Take back a rebuild that could not be placed; tell whether the old database is in its place as it was.
 
     False: it is half done, and the next start finishes it.
@@ -125,7 +125,7 @@ def withdraw(files: Files, intent: Intent) -> bool:
     with contextlib.suppress(
         OSError
     ):  # where both halves fail, nothing was moved, and nothing will be placed
-        abandon(files, intent)
+        abandon(files, numbers, intent)
     return True
 
 
@@ -149,12 +149,12 @@ def complete(files: Files, numbers: Numbers, intent: Intent) -> Intent:
                 folder = files.cache.parent / files.quarantine.name
                 set_aside(files.cache, folder, f"{intent.kind}-{intent.epoch[:8]}")
             failpoints.reached("rebuild_cache_aside")
-            numbers.raise_to(intent.number)
+            numbers.raise_to(min(intent.number, BEYOND_ANY_CLOCK - 1))
             numbers.release(epoch=intent.epoch, feed=newest, audit=heads)
         failpoints.reached("rebuild_marked")
     done = replace(intent, state="done")
     with contextlib.suppress(OSError):  # the next start finds that marks say so already
-        journal.write(files.rebuild_info, done)
+        journal.write(files.rebuild_info, done, numbers.hmac_keys[0])
     quarantine.prune(files.database, intent.quarantine)
     return done
 

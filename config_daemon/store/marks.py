@@ -82,11 +82,18 @@ def load(path: Path, hmac_keys: tuple[bytes, ...]) -> Marks | None:
 class Numbers:
     """Hands out the numbers of one daemon, each covered by a reservation on disk."""
 
-    def __init__(self, path: Path, hmac_key: bytes, marks: Marks, last: int) -> None:
-        self._path, self._key, self.marks = path, hmac_key, marks
+    def __init__(
+        self, path: Path, hmac_key: bytes, marks: Marks, last: int, older_keys: tuple[bytes, ...] = ()
+    ) -> None:
+        self._path, self._key, self._older_keys, self.marks = path, hmac_key, older_keys, marks
         self.last = last
         self.trouble: str | None = None
         self._noted: dict[str, Any] = {}
+
+    @property
+    def hmac_keys(self) -> tuple[bytes, ...]:
+        """Return the key that seals the daemon's own files, and then those that may have sealed them."""
+        return (self._key, *self._older_keys)
 
     def next(self) -> int:
         """Return a number never used before.
@@ -189,6 +196,7 @@ class Numbers:
         except OSError:
             self._key = before
             raise
+        self._older_keys = (before, *self._older_keys)
 
     def close(self) -> None:
         """Give unused numbers back: a clean stop wastes nothing. A disk that is full wastes them."""

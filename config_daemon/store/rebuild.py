@@ -98,7 +98,7 @@ def rebuild(site: Site, order: Order) -> Intent:
         intent = _built(site, order, cached)
         failpoints.reached("rebuild_built")
         try:
-            intend(site.files, intent)
+            intend(site.files, site.numbers, intent)
         except StoreUnavailable:
             discard(beside(site.files.database))
             raise
@@ -137,7 +137,7 @@ def _put(site: Site, intent: Intent) -> None:
     try:
         place(site.files, intent)
     except OSError as error:
-        if withdraw(site.files, intent):
+        if withdraw(site.files, site.numbers, intent):
             raise StoreUnavailable(
                 f"the old database cannot be replaced, and nothing was changed: {error.filename}: {error.strerror}",
                 suggestion="Mend that, then run the command again.",

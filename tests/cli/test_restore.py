@@ -7,13 +7,14 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from config_daemon.catalog.catalog import Catalog
-from config_daemon.store import marks
+from config_daemon.store import journal, marks
 from config_daemon.store.cache import Draft, Head
 from config_daemon.store.ground import load_ground
 from config_daemon.store.ports import Row, Tombstone
@@ -182,3 +183,23 @@ def test_a_living_daemon_is_asked_and_its_refusal_is_the_exit_code(lived: Cli, d
     assert asking.wait(30) == 69
     assert asking.stderr is not None and "it is no copy" in asking.stderr.read()
     asking.stderr.close()
+
+
+@pytest.mark.parametrize("change", [{"lost": 5}, {"by": "\x1b[2Jsomebody"}])
+def test_status_shows_no_journal_that_is_not_ours(lived: Cli, change: dict[str, Any]) -> None:
+    lived.ok("rebuild", "--yes")
+    info = load_ground(lived.folder, {}, {}).files.rebuild_info
+    assert "last rebuild" in lived("status").out
+    info.write_text(json.dumps(json.loads(info.read_text()) | change))
+    assert "last rebuild" not in lived("status").out
+    assert lived.data("status", code=8)["last_rebuild"] is None
+
+
+def test_nothing_of_a_journal_is_obeyed_by_a_terminal(lived: Cli) -> None:
+    lived.ok("rebuild", "--yes")
+    ground = load_ground(lived.folder, {}, {})
+    keys = ground.keys.hmac_keys()
+    done = journal.load(ground.files.rebuild_info, keys)
+    assert done is not None
+    journal.write(ground.files.rebuild_info, replace(done, by="\x1b[2Jsomebody"), keys[0])
+    assert "by \\x1b[2Jsomebody" in lived("status").out

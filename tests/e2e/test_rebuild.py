@@ -100,7 +100,7 @@ def test_where_it_is_allowed_a_lost_database_comes_back_by_itself_within_five_se
     confirmed(house, 1, "router")
     cached(house, "stt-worker", 2)
     assert not [report for report in worker.reports if report["state"] == "rejected"]
-    info = journal.load(house.files.rebuild_info)
+    info = journal.load(house.files.rebuild_info, house.ground.keys.hmac_keys())
     assert info is not None and (info.by, info.state) == ("config-daemon", "done")
     # what is lost again at once is a person's matter, also for the next process
     lose(house)

@@ -491,7 +491,7 @@ def test_the_journal_says_what_was_done_and_lost(house: House) -> None:
     house.store.sql("UPDATE service_configs SET row_seal = '' WHERE service = 'stt-worker'")
     done = house.rebuild("lkg", reason="test")
     told = json.loads(house.store.files.rebuild_info.read_text())
-    assert journal.load(house.store.files.rebuild_info) == done
+    assert journal.load(house.store.files.rebuild_info, (HMAC,)) == done
     assert (told["state"], told["kind"], told["by"], told["reason"], told["at"]) == (
         "done", "restore", "test", "test", LATER,
     )  # fmt: skip
@@ -647,7 +647,7 @@ def _in_the_way(house: House) -> Path:
     blocker.write_text("in the way")
     with pytest.raises(StoreUnavailable, match="nothing was changed"):
         house.rebuild("rest")
-    intent = journal.load(house.store.files.rebuild_info)
+    intent = journal.load(house.store.files.rebuild_info, (HMAC,))
     assert intent is not None and intent.state == "abandoned"
     return blocker
 
@@ -659,7 +659,7 @@ def test_a_rebuild_that_could_not_move_anything_never_comes_to_life(house: House
         house.store.set("stt-worker", gain=gain)
     house.publish()
     house.lose_database()
-    assert not is_under_way(house.store.files)
+    assert not is_under_way(house.store.files, (HMAC,))
     house.rebuild("lkg", known={"stt-worker": 5})
     assert house.store.values("stt-worker")["gain"] == 7
 
@@ -676,7 +676,7 @@ def test_not_even_where_giving_it_up_failed_as_well(house: House, monkeypatch: p
         path.unlink()
     finish(house.store.files, house.numbers())
     assert not house.store.path.exists()
-    assert not is_under_way(house.store.files)
+    assert not is_under_way(house.store.files, (HMAC,))
 
 
 def test_a_rebuild_that_fails_in_mid_move_puts_everything_back(
@@ -690,7 +690,7 @@ def test_a_rebuild_that_fails_in_mid_move_puts_everything_back(
     monkeypatch.undo()
     assert house.store.values("stt-worker")["gain"] == 5
     assert house.store.reader().facts().epoch == EPOCH
-    assert not is_under_way(house.store.files)
+    assert not is_under_way(house.store.files, (HMAC,))
 
 
 def _full(*_: object) -> None:
@@ -708,6 +708,6 @@ def test_with_many_services_it_says_that_it_is_alive(house: House) -> None:
 
 def test_an_adoption_is_in_the_journal_too(house: House) -> None:
     done = adopted(house)
-    assert journal.load(house.store.files.rebuild_info) == done
+    assert journal.load(house.store.files.rebuild_info, (HMAC,)) == done
     assert (done.kind, done.id, done.state, done.services) == ("adopt-db", "r-1", "done", 3)
     assert house.numbers().marks.epoch == done.epoch == house.store.reader().facts().epoch

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import apsw
 import pytest
 
 from config_daemon import failpoints
+from config_daemon.errors import CacheError
 from config_daemon.store import audit, finishing, journal, marks
 from config_daemon.store.adopt import adopt_store
 from config_daemon.store.finishing import finish, is_under_way
@@ -75,9 +79,9 @@ def finished(house: House) -> None:
 
 def start_again(house: House) -> None:
     """Do what every start does first; a second time it has nothing to do."""
-    assert is_under_way(house.store.files)
+    assert is_under_way(house.store.files, (HMAC,))
     finished(house)
-    assert not is_under_way(house.store.files)
+    assert not is_under_way(house.store.files, (HMAC,))
 
 
 def check_whole(house: House) -> None:
@@ -122,7 +126,7 @@ def test_killed_after_the_move_the_new_store_is_finished(house: House, point: st
     assert house.store.reader().facts().epoch != EPOCH
     assert house.store.values()["gain"] == (4 if what == "rest" else 3)
     assert house.store.set("stt-worker", gain=9).version == 5, "version 4 was given, whatever is kept"
-    intent = journal.load(house.store.files.rebuild_info)
+    intent = journal.load(house.store.files.rebuild_info, (HMAC,))
     assert intent is not None
     kept = house.store.files.quarantine / intent.quarantine
     assert {path.name for path in kept.iterdir()} == {"config.db", "config.db-wal", "config.db-shm"}
@@ -229,10 +233,10 @@ def test_another_command_does_what_it_says(house: House, other: Source) -> None:
 def test_a_tombstone_that_cannot_be_read_stops_nobody_who_has_a_database(house: House) -> None:
     house.rebuild("rest")
     house.store.files.rebuild_info.write_text("{")
-    assert not is_under_way(house.store.files)
+    assert not is_under_way(house.store.files, (HMAC,))
     house.lose_database()
     with pytest.raises(Exception, match="info cannot be read"):
-        is_under_way(house.store.files)
+        is_under_way(house.store.files, (HMAC,))
 
 
 def test_a_journal_leads_nowhere_else(house: House) -> None:
@@ -241,4 +245,55 @@ def test_a_journal_leads_nowhere_else(house: House) -> None:
     info = house.store.files.rebuild_info
     info.write_text(info.read_text().replace(done.quarantine, "../../elsewhere"))
     with pytest.raises(Exception, match="cannot be read"):
-        journal.load(info)
+        journal.load(info, (HMAC,))
+
+
+def test_marks_obey_no_journal_that_somebody_wrote(house: House) -> None:
+    """Else a file without a seal of ours would end a hold, or use up all numbers."""
+    store, backup = house.store, house.store.path.with_name("backup.db")
+    store.sql(f"VACUUM INTO '{backup}'")
+    house.rebuild("rest")
+    before = house.numbers().marks
+    house.lose_database()
+    backup.rename(store.path)
+    info = store.files.rebuild_info
+    forged = json.loads(info.read_text()) | {"state": "under-way", "epoch": EPOCH, "number": (1 << 53) - 1}
+    info.write_text(json.dumps(forged))
+    finished(house)
+    assert house.numbers().marks == before
+
+
+def test_no_journal_uses_up_the_numbers(house: House) -> None:
+    die_at(house, "rebuild_placed", "lkg")
+    info = house.store.files.rebuild_info
+    intent = journal.load(info, (HMAC,))
+    assert intent is not None
+    journal.write(info, replace(intent, number=(1 << 53) - 1), HMAC)
+    finished(house)
+    assert house.numbers().last < 1 << 52
+
+
+def test_a_journal_is_read_with_an_older_key_too(house: House) -> None:
+    die_at(house, "rebuild_moved", "lkg")
+    newer = bytes(32)
+    assert finish(house.store.files, finishing.numbers_of(house.store.files, (newer, HMAC), 1)) is not None
+    assert house.store.path.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lost": 5}, {"lost": []}, {"lost": None}, {"lost": {"services": 5}}, {"lost": {"services": {"a": 5}}},
+        {"lost": {"services": {"a": {"from": "x", "to": 1}}}}, {"lost": {"services": {"a": {"from": 1}}}},
+        {"lost": {"after": "x"}}, {"lost": {"after": {"feed": 1}}}, {"lost": {"secrets": "x"}}, {"kind": "other"},
+        {"state": "other"}, {"by": 5}, {"reason": 5}, {"services": "x"}, {"number": True}, {"quarantine": None},
+        {"replaces": 1},
+    ],
+)  # fmt: skip
+def test_a_journal_of_other_types_is_none_of_ours(house: House, change: dict[str, Any]) -> None:
+    done, info = house.rebuild("rest"), house.store.files.rebuild_info
+    journal.write(info, replace(done, **change), HMAC)
+    with pytest.raises(CacheError):
+        journal.load(info, (HMAC,))
+    journal.write(info, done, HMAC)
+    assert journal.load(info, (HMAC,)) == done
