@@ -119,8 +119,9 @@ def refuse_unsound(path: Path, sealer: RowSealer) -> Salvaged:
     finally:
         db.close(True)
     found = salvage(path, sealer, epoch, (), BEGINNING.place)
-    if found.altered or not found.is_whole:
-        some = ", ".join(sorted(found.altered)[:10])
+    doubtful = found.altered | found.doubled
+    if doubtful or not found.is_whole:
+        some = ", ".join(sorted(doubtful)[:10])
         raise StoreCorrupted(f"rows are damaged or were altered outside config-daemon: {some}")
     return found
 

@@ -50,10 +50,10 @@ class Salvaged(NamedTuple):
     """What a database showed; None where it did not let itself be read to the end.
 
     `kept` are rows of the wanted epoch with good seals, `claimed` the highest version that anything says of
-    a service, believed or not; `altered` are services of which a row was found that cannot be believed;
-    `model_hash` names the definitions that the rows are known to fit.
+    a service, believed or not; `altered` are services of which a row was found that cannot be believed.
     `holds` tells whether it came by the place from which its feed was read; where not, it is another branch.
-    `reached` are versions that were lost earlier.
+    `reached` are versions that were lost earlier, `doubled` services with a row and a tombstone;
+    `model_hash` names the definitions that the rows are known to fit.
     """
 
     kept: dict[str, Kept]
@@ -66,10 +66,11 @@ class Salvaged(NamedTuple):
     secrets: int | None
     holds: bool | None
     reached: dict[str, int]
+    doubled: set[str]
     model_hash: str | None = None
 
 
-NOTHING = Salvaged({}, {}, set(), None, False, None, None, None, None, {})
+NOTHING = Salvaged({}, {}, set(), None, False, None, None, None, None, {}, set())
 
 
 def salvage(path: Path, sealer: RowSealer, epoch: str | None, names: Iterable[str], since: Place) -> Salvaged:
@@ -101,10 +102,12 @@ class _Reading:
         searched = {*names, *(name for way in _NAMES for (name,) in self._some(way)[0])}
         kept: dict[str, Kept] = {}
         claimed, altered, is_whole = self._history(), set(), True
+        places: dict[str, set[str]] = {}
         for table in _TABLES:
             found, complete = self._table(table, searched)
             is_whole = is_whole and complete
             for row, seal_fits, row_epoch in found:
+                places.setdefault(row.service, set()).add(table[0])
                 claimed[row.service] = max(row.version, claimed.get(row.service, 0))
                 if not seal_fits or row_epoch != wanted:
                     altered.add(row.service)
@@ -116,7 +119,8 @@ class _Reading:
         return Salvaged(
             kept, claimed, altered - kept.keys(), wanted, is_whole, feed if feed_is_whole else None,
             self._count("config_history WHERE service <> ''"), self._count("encrypted_secrets"),
-            self._holds(since), dict(self._some(REACHED)[0]), self._model_hash(),
+            self._holds(since), dict(self._some(REACHED)[0]),
+            {name for name, tables in places.items() if len(tables) > 1}, self._model_hash(),
         )  # fmt: skip
 
     def _holds(self, place: Place) -> bool | None:

@@ -539,6 +539,13 @@ def test_a_copy_is_read_with_its_wal(house: House, tmp_path: Path) -> None:
     assert house.store.values("stt-worker")["gain"] == 5
 
 
+def _beside_its_tombstone(seal: str) -> str:
+    """Return what brings a deleted service's row back, as somebody does who copies rows about."""
+    values = ("tts-worker", "{}", 1, EPOCH, NOW, "x", seal, SEALER.key_id)
+    return f"INSERT INTO service_configs VALUES {values}"  # noqa: S608
+
+
+_LIVE_SEAL = SEALER.seal("service_configs", "tts-worker", 1, EPOCH, "{}", NOW, "x")
 _HIDDEN_TRIGGER = (  # where `_` stands for any character, this is a name of SQLite's own
     "CREATE TRIGGER sqliteXquiet AFTER INSERT ON change_feed"
     " BEGIN DELETE FROM change_feed WHERE seq = NEW.seq; END"
@@ -557,6 +564,8 @@ def _alter(path: Path, *statements: str) -> None:
     [
         (lambda p: _alter(p, "UPDATE service_configs SET config_json = '{}' WHERE service = 'router'"), "router"),
         (lambda p: _alter(p, "UPDATE deleted_services SET version = 9"), "tts-worker"),
+        (lambda p: _alter(p, _beside_its_tombstone("bad")), "tts-worker"),
+        (lambda p: _alter(p, _beside_its_tombstone(_LIVE_SEAL)), "tts-worker"),
         (lambda p: _alter(p, "UPDATE config_epoch SET config_epoch = 'x'"), "stt-worker"),
         (lambda p: _alter(p, "DROP TRIGGER feed_config_update"), "tables or triggers"),
         (lambda p: _alter(p, _HIDDEN_TRIGGER), "tables or triggers"),
