@@ -9,6 +9,7 @@ from config_daemon.cli.recovering import daemon_lock, now_text, replace_store
 from config_daemon.cli.session import Session
 from config_daemon.cli.words import counted
 
+SHOWN = 20  # services
 QUESTION = "Take this database for the true one, and replace whatever workers have with it?"
 
 
@@ -22,12 +23,40 @@ def adopt_db(session: Session, reason: str | None, yes: bool) -> None:
         f"{path} will be the truth from now on: every service in it is sealed anew, above everything seen.\n"
         "Changes that only another copy of the database holds will not come back."
     )
+    for line in _older(session):
+        session.say(line)
     session.confirm(QUESTION, yes)
     asked = session.daemon_alive
     result = ask(session, "adopt", reason, {"what": "db"}) if asked else _adopt_here(session, reason)
     facts = {"adopted": True, "database": str(path), **result}
     count = counted(result["services"], "service")
     session.show(facts, lambda: f"adopted {path}: epoch {result['config_epoch']}, {count}")
+
+
+def _older(session: Session) -> list[str]:
+    """Return what goes with it: services of which a newer version was published than this database has."""
+    from config_daemon.store.reports import stored_version
+
+    newer = [
+        (row.service, row.config_version, stored)
+        for row in session.view.services()
+        if row.sequence
+        and (stored := stored_version(session.database, row.service) or 0) < row.config_version
+    ]
+    lines = [
+        f"  {service}: version {published} was published, "
+        + (f"{stored} is here" if stored else "nothing of it is here")
+        for service, published, stored in newer[:SHOWN]
+    ]
+    if len(newer) > SHOWN:
+        lines.append(f"  and {len(newer) - SHOWN} more services")
+    if lines:
+        lines = [
+            "It is older than what workers have:",
+            *lines,
+            "To keep those instead: `config-daemon adopt --lkg`.",
+        ]
+    return lines
 
 
 def adopt_lkg(session: Session, reason: str | None, yes: bool) -> None:

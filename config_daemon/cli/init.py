@@ -102,7 +102,7 @@ def _make(session: Session) -> list[str]:
         if not name.is_dir():
             name.mkdir()
             name.chmod(FOLDER_MODE)
-    if not files.database.exists():
+    if not files.database.exists() and not _is_being_rebuilt(session):
         _refuse_new_store(files)
         _make_store(session, files)
         made.append("store")
@@ -141,6 +141,13 @@ def _missing_keys(session: Session) -> list[str]:
             suggestion=f"Restore it: config-daemon keys restore FILE --data {files.folder}",
         )
     return missing
+
+
+def _is_being_rebuilt(session: Session) -> bool:
+    """Tell whether a rebuild is half done, which the next start of the daemon finishes."""
+    from config_daemon.store.finishing import is_under_way
+
+    return is_under_way(session.ground.files, session.ground.keys.hmac_keys())
 
 
 def _refuse_new_store(files: Files) -> None:

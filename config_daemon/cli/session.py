@@ -168,7 +168,7 @@ class Session:
     def _beginning(self) -> str:
         """Return what to do where there is no store: `init` makes none anew where there was one."""
         if self.files.marks.exists() or self.ground.files.cache.exists():
-            return "Put the database back, or make another one with `config-daemon restore`."
+            return "Make it anew with `config-daemon rebuild`, or put a copy back: `config-daemon restore --from FILE`."
         return f"Run `config-daemon init --data {self.folder}`, or name the right folder with --data."
 
     @cached_property

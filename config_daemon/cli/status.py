@@ -10,6 +10,7 @@ import click
 from config_daemon.cli.printing import visible
 from config_daemon.cli.session import DEV_LOG, Session, standard
 from config_daemon.cli.tables import table
+from config_daemon.errors import StoreUnavailable
 
 HEALTHY, DEGRADED, UNHEALTHY = 0, 7, 8
 
@@ -105,8 +106,19 @@ def _page(
     elif alive:
         lines.append("no service has a config yet: `config-daemon set stt-worker vad_threshold=0.6`")
     if not alive:
-        lines.append(_beginning(session.folder))
+        lines.append(_gone(session) or _beginning(session.folder))
     return "\n".join(lines)
+
+
+def _gone(session: Session) -> str:
+    """Return what to do where there was a store and is none; empty where there is one, or never was."""
+    if not session.files.marks.exists():
+        return ""
+    try:
+        session.database  # noqa: B018 - it says so where there is none
+    except StoreUnavailable as error:
+        return f"{error.message}\n{error.suggestion}"
+    return ""
 
 
 def _beginning(folder: Path) -> str:

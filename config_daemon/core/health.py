@@ -42,7 +42,7 @@ CONDITIONS: dict[str, Kind] = {
     "schema-too-new": Kind("critical", False, "Run the program version that made the database."),
     "schema-too-old": Kind("critical", False, "Start the daemon again: it migrates an older database when it starts."),
     "model-hash": Kind("critical", False, "Mend the values that the detail names, or put the former models back."),
-    "not-the-newest": Kind("critical", True, "Put the right database back, or run `config-daemon adopt --db`."),
+    "not-the-newest": Kind("critical", True, "Put the right one back, or run `config-daemon adopt --db`, or `--lkg`."),
     "foreign-state": Kind("critical", True, "If this host is the fleet's new home, run `config-daemon adopt --db`."),
     "keyring-unmerged": Kind("critical", True, "Run `config-daemon keys merge`, with a root key where there is one."),
     "keyring-missing": Kind("critical", True, "Put keyring.json back: `config-daemon keys restore FILE` has it."),

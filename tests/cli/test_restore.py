@@ -10,11 +10,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from config_daemon.catalog.catalog import Catalog
-from config_daemon.store import journal, marks
+from config_daemon.store import journal, marks, rebuild
 from config_daemon.store.cache import Draft, Head
 from config_daemon.store.ground import load_ground
 from config_daemon.store.ports import Row, Tombstone
@@ -82,6 +83,22 @@ def test_a_lost_database_comes_back_from_the_cache(lived: Cli) -> None:
     assert (told["state"], told["reason"], told["by"][:4]) == ("done", "disk died", "cli:")
     assert "last restore" in lived("status").out
     refused(lived("rollback", "stt-worker", "--to", "1"), 5, "was lost when the store was rebuilt")
+
+
+class _Killed(BaseException):
+    pass
+
+
+def test_a_rebuild_that_is_half_done_is_finished_by_whoever_comes(lived: Cli) -> None:
+    lose(lived)
+    assert "`config-daemon rebuild`" in lived("status").out
+    with patch.object(rebuild, "_put", side_effect=_Killed), pytest.raises(_Killed):
+        lived("rebuild", "--yes")
+    assert not lived.files.database.exists()
+    assert lived("init").code == 0  # as `dev` begins: the daemon that comes next finishes it
+    assert not lived.files.database.exists(), "no empty one"
+    lived.ok("rebuild", "--yes")
+    assert lived.json("services")
 
 
 def test_what_a_rebuild_lost_is_listed(lived: Cli) -> None:

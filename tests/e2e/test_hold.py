@@ -57,6 +57,8 @@ def test_an_older_database_adopted_without_a_daemon_is_published_by_the_next(hou
     shutil.copy(house.folder / "backup", house.files.database)
     code, _, error = house.cli("adopt", "--db", "--yes")
     assert code == 0, error
+    assert "stt-worker: version 2 was published, 1 is here" in error
+    assert "config-daemon adopt --lkg" in error
     house.daemon()
     until(lambda: [r["config_version"] for r in worker.applied] == [1, 2, 1], "the adopted version")
     assert not [r for r in worker.reports if r["state"] == "rejected"]
