@@ -35,9 +35,10 @@ def numbers_reused() -> None:
     from config_daemon.daemon import past
     from config_daemon.store import marks
 
-    def numbers(files: Any, hmac_key: Any, known: Any, cached: Any, generation: int, unix_ms: int) -> Any:
+    def numbers(files: Any, hmac_keys: Any, known: Any, cached: Any, generation: int, unix_ms: int) -> Any:
         start = known or marks.Marks(generation, 0, "", feed=None)
-        return marks.Numbers(files.marks, hmac_key, start, last=cached.head.sequence if cached else unix_ms)
+        last = cached.head.sequence if cached else unix_ms
+        return marks.Numbers(files.marks, hmac_keys[0], start, last, hmac_keys[1:])
 
     past._numbers = numbers
 
