@@ -193,6 +193,16 @@ def test_a_daemon_outlives_whatever_a_rebuild_raises(fleet: Fleet) -> None:
     fleet.settle()
 
 
+def test_a_daemon_outlives_whatever_a_request_provokes(fleet: Fleet) -> None:
+    with patch.object(recovery, "rebuild", side_effect=RuntimeError("nobody thought of it")) as rebuilt:
+        fleet.ask("rebuild")
+        fleet.run(5)
+        assert rebuilt.call_count == 1
+    assert fleet.host.process is not None
+    fleet.commit(TTS, 12)
+    fleet.settle()
+
+
 @pytest.mark.parametrize("point", ["rebuild_built", "rebuild_intended"])
 def test_a_rebuild_that_nobody_asked_for_and_that_ends_the_process_is_not_tried_again(
     fleet: Fleet, point: str

@@ -114,3 +114,5 @@ class Requests:
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             return "", "refused", {"message": f"not a request: {error}"}
+        except Exception as error:  # noqa: BLE001 - the file would end every daemon that comes next
+            return "", "failed", {"message": f"the daemon could not do it: {error!r}"}
