@@ -23,9 +23,11 @@ if str(ROOT) not in sys.path:  # started as a script
     sys.path.insert(0, str(ROOT))
 
 from config_daemon.wire.beacon import BEACON, Beacon  # noqa: E402
+from config_daemon.wire.convergence import CONVERGENCE, Convergence  # noqa: E402
 from config_daemon.wire.keyring import KEYRING, KeyringBody  # noqa: E402
 from config_daemon.wire.messages import CONFIG_UPDATE, FORMAT_VERSION, HEALTH, ConfigUpdate, Health, Message  # noqa: E402
 from config_daemon.wire.sealing import media_type  # noqa: E402
+from config_daemon.wire.status import STATUS, Status  # noqa: E402
 from tools.wire_vectors import vectors  # noqa: E402
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -77,7 +79,8 @@ def _close(schema: Any) -> None:
 def published() -> dict[Path, bytes]:
     """Return every generated file: its path below the project's root, and its bytes."""
     files = {Path(f"schemas/vectors/{vector.name}.json"): vector.as_json() for vector in vectors()}
-    models = ((ConfigUpdate, CONFIG_UPDATE), (Health, HEALTH), (Beacon, BEACON), (KeyringBody, KEYRING))
+    models = ((ConfigUpdate, CONFIG_UPDATE), (Health, HEALTH), (Beacon, BEACON), (KeyringBody, KEYRING),
+              (Status, STATUS), (Convergence, CONVERGENCE))  # fmt: skip
     for model, body_type in models:
         text = json.dumps(wire_schema(model, body_type), indent=2, ensure_ascii=False)
         files[Path(f"schemas/wire/{body_type}.schema.json")] = text.encode() + b"\n"

@@ -132,6 +132,65 @@ class Topics:
         fits = root == f"{self.prefix}/evidence" and is_service(service) and is_name(worker)
         return service if fits else None
 
+    def status(self, service: str, worker: str) -> str:
+        """Return where a worker's status about a service is retained.
+
+        Raises: UsageError when a name cannot be one.
+        """
+        if not is_service(service) or not is_name(worker):
+            raise UsageError(f"{service!r} or {worker!r} is no name", suggestion=_NAMES)
+        return f"{self.prefix}/status/{service}/{worker}"
+
+    @property
+    def every_status(self) -> str:
+        """Return the filter that matches all workers' statuses."""
+        return f"{self.prefix}/status/+/+"
+
+    def status_about(self, topic: str) -> tuple[str, str] | None:
+        """Return the service and the worker whose status belongs on this topic, None for any other topic."""
+        head, _, worker = topic.rpartition("/")
+        root, _, service = head.rpartition("/")
+        fits = root == f"{self.prefix}/status" and is_service(service) and is_name(worker)
+        return (service, worker) if fits else None
+
+    def presence(self, worker: str) -> str:
+        """Return where it is retained whether a worker is connected: a hint, unsigned.
+
+        Raises: UsageError when `worker` cannot name one.
+        """
+        if not is_name(worker):
+            raise UsageError(f"{worker!r} is no name", suggestion=_NAMES)
+        return f"{self.prefix}/presence/{worker}"
+
+    @property
+    def every_presence(self) -> str:
+        """Return the filter that matches all workers' presence."""
+        return f"{self.prefix}/presence/+"
+
+    def presence_of(self, topic: str) -> str | None:
+        """Return the worker whose presence belongs on this topic, None for any other topic."""
+        head, _, worker = topic.rpartition("/")
+        return worker if head == f"{self.prefix}/presence" and is_name(worker) else None
+
+    def convergence(self, service: str) -> str:
+        """Return where it is retained how far a service's message got.
+
+        Raises: UsageError when `service` cannot name one.
+        """
+        if not is_service(service):
+            raise UsageError(f"{service!r} is no service name", suggestion=_NAMES)
+        return f"{self.prefix}/convergence/{service}"
+
+    @property
+    def every_convergence(self) -> str:
+        """Return the filter that matches all services' convergence."""
+        return f"{self.prefix}/convergence/+"
+
+    def convergence_of(self, topic: str) -> str | None:
+        """Return the service whose convergence belongs on this topic, None for any other topic."""
+        head, _, service = topic.rpartition("/")
+        return service if head == f"{self.prefix}/convergence" and is_service(service) else None
+
     def service_of(self, topic: str) -> str | None:
         """Return the service whose config topic this is, or None for any other topic."""
         head, _, service = topic.rpartition("/")
