@@ -50,7 +50,7 @@ def measure(scope: Scope) -> Outcome:
 
 def _verification(rounds: int) -> tuple[float, int]:
     service = "bench-service"
-    raw = sealed(service, 1).raw
+    raw = sealed(service, 1).read()
     trust, topic = Trust(of_key(KEY.verify_key), [service], Topics()), Topics().config(service)
     return median([_seconds(lambda: trust.judge(topic, raw, Belief())) for _ in range(rounds)]), len(raw)
 

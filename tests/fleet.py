@@ -251,7 +251,7 @@ class Fleet(Operator):
         for service, row in self.rows.items():
             entry = self.process.parts.plan.services.get(service)
             raw = self.server.retained.get(self.topics.config(service), b"")
-            if entry is None or entry.sealed is None or raw != entry.sealed.raw:
+            if entry is None or entry.sealed is None or raw != entry.sealed.read():
                 yield f"the broker does not hold the newest bytes of {service}: {raw!r}"
                 continue
             update = self.retained(service)

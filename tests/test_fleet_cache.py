@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -16,7 +17,7 @@ import apsw
 import pytest
 
 from config_daemon.store import connection, sqlite
-from config_daemon.store.cache import Cache, load
+from config_daemon.store.cache import Cache, Draft, load
 from tests.fleet import Fleet
 from tests.fleet_laws import STT, TTS
 
@@ -48,6 +49,62 @@ def restored(fleet: Fleet) -> dict[str, Any]:
     fleet.ask("restore", what="lkg")
     fleet.run(5.0)
     return dict(json.loads(fleet.host.files.rebuild_info.read_text())["lost"]["services"])
+
+
+@pytest.fixture
+def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
+    """A fleet of so many services that their messages do not stay in memory."""
+    monkeypatch.setattr(Draft, "__init__", partialmethod(Draft.__init__, in_memory=0))
+    monkeypatch.setattr("config_daemon.daemon.past.cache.load", partial(load, in_memory=0))
+    with closing(Fleet.settled(tmp_path)) as made:
+        made.run(20.0)  # until the cache holds everything
+        yield made
+
+
+# where a large fleet's messages lie -------------------------------------------------------------------
+
+
+def held_in_memory(fleet: Fleet) -> list[str]:
+    return [
+        name
+        for name, entry in fleet.process.parts.plan.services.items()
+        if entry.sealed and entry.sealed._raw
+    ]
+
+
+def test_a_large_fleet_s_wiped_broker_gets_back_the_same_bytes(large: Fleet) -> None:
+    assert not held_in_memory(large)
+    before = dict(large.server.retained)
+    large.server.wipe()
+    large.until(lambda: not large.differences())
+    topics = [large.topics.config(service) for service in (STT, TTS)]
+    assert [large.server.retained[topic] for topic in topics] == [before[topic] for topic in topics]
+
+
+def test_a_large_fleet_s_wiped_broker_gets_them_back_while_the_database_is_lost(large: Fleet) -> None:
+    before = large.server.retained[large.topics.config(TTS)]
+    large.crash_daemon()
+    lose_database(large)
+    large.server.wipe()
+    large.start_daemon()
+    large.until(lambda: large.server.retained.get(large.topics.config(TTS)) == before)
+    assert not held_in_memory(large)
+
+
+@pytest.mark.parametrize("wiped", [True, False])
+def test_what_cannot_be_read_back_any_more_is_sealed_anew(large: Fleet, wiped: bool) -> None:
+    """Whoever destroys the file in place takes nothing from the fleet while the database is good."""
+    with large.host.files.cache.open("r+b") as stream:
+        stream.truncate(0)
+    if wiped:
+        large.server.wipe()
+    large.commit(STT, 77)
+    large.run(30.0)
+    assert not large.differences()
+    found = load(large.host.files.cache, large.host.ground.keys.hmac_keys())
+    assert found is not None
+    assert found.sealed.keys() == {STT, TTS}
+    assert found.sealed[TTS].read() == large.server.retained[large.topics.config(TTS)]
 
 
 # what it holds --------------------------------------------------------------------------------------

@@ -44,14 +44,15 @@ def show(session: Session, service: str | None) -> None:
         raise NotFound(
             f"{path} holds no {service!r}", suggestion=f"It holds: {', '.join(cached.sealed) or 'nothing'}."
         )
+    config = sealed.read_config() or b"{}"
     data = {
         "service": service,
         "config_version": sealed.fingerprint.config_version,
         "sequence": sealed.sequence,
         "deleted": sealed.fingerprint.deleted,
-        "config": parse(sealed.config),
+        "config": parse(config),
     }
-    session.show(data, lambda: sealed.config.decode())
+    session.show(data, lambda: config.decode())
 
 
 @command.command(short_help="Tell whether the cache can be trusted.")

@@ -41,6 +41,8 @@ class Plan:
     def want(self, service: str, config: bytes, wanted: Fingerprint) -> None:
         """Name the config that the broker should hold."""
         entry = self.services.setdefault(service, Service())
+        if entry.sealed and entry.sealed.fingerprint == wanted:
+            wanted = entry.sealed.fingerprint  # one object for both, of which there may be many
         entry.wanted, entry.config, entry.version = wanted, config, wanted.config_version
         self._judge(service, entry)
 

@@ -62,7 +62,7 @@ def explain(
     `holds` tells whether a place is in the database.
     """
     sealed = entry.sealed if entry else None
-    if sealed is not None and raw == sealed.raw:
+    if sealed is not None and sealed.is_same(raw):
         return "ours"
     if own is None or own.generation < standing.generation:
         return "resend"

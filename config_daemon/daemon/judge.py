@@ -204,7 +204,7 @@ class Judge:
         if state in UNTRUSTED and entry is not None and entry.sealed is not None:
             last = entry.sealed
             version = last.fingerprint.config_version
-            self._tell(service, version, Resolved("invalid", {}), state, detail, config=last.config)
+            self._tell(service, version, Resolved("invalid", {}), state, detail, config=last.read_config())
             return
         self._tell(service, version, resolved or Resolved("invalid", {}), state, detail, stored or {})
 
@@ -273,7 +273,7 @@ def tell_cached(board: StatusBoard, plan: Plan, at: str) -> None:
 
 def _cached_row(service: str, sealed: Sealed, at: str) -> ServiceStatus:
     return ServiceStatus(
-        service, sealed.fingerprint.config_version, sealed.config.decode(), "{}",
+        service, sealed.fingerprint.config_version, (sealed.read_config() or b"{}").decode(), "{}",
         sealed.fingerprint.generation, sealed.sequence, sealed.body_sha256, "held", at, "[]",
     )  # fmt: skip
 

@@ -15,9 +15,9 @@ from config_daemon.core.plan import Plan
 from config_daemon.core.sealed import Sealed
 from config_daemon.daemon.events import CacheWritten
 from config_daemon.daemon.work import Work, in_thread
-from config_daemon.store.cache import Draft, Head
+from config_daemon.store.cache import Draft, GoneMessage, Head
 
-SLICE = 200
+SLICE = 400
 AGAIN_SECONDS = 10.0  # after a failure
 WAIT_SECONDS = 5.0  # for a write that has begun, before the store is replaced
 LOOK_SECONDS = 5.0
@@ -34,10 +34,11 @@ class CacheKeeper:
         plan: Plan,
         put: Callable[[CacheWritten], None],
         valid: bool,
+        gone: Callable[[str], None],
         start: Callable[[Callable[[], None]], Work] = in_thread,
     ) -> None:
         self._path, self._hmac_key, self._plan, self._put, self._start = path, hmac_key, plan, put, start
-        self.valid = valid
+        self.valid, self._gone = valid, gone
         self._stamp, self._look_at = _stamp(path), 0.0
         self._stale = not valid
         self._draft: Draft | None = None
@@ -77,6 +78,16 @@ class CacheKeeper:
                 self._hand_over(self._draft)
         except OSError as error:
             self._give_up(error)
+        except GoneMessage as gone:
+            self._leave_out(str(gone))
+
+    def _leave_out(self, service: str) -> None:
+        """Begin anew without a message that cannot be read back, and have its service sealed anew."""
+        if self._draft is not None:
+            self._draft.discard()
+        self._draft, self._stale = None, True
+        self._plan.services[service].kept = None
+        self._gone(service)
 
     def _begin(self, head: Head | None, now: float) -> None:
         self._began = now

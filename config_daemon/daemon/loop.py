@@ -139,9 +139,7 @@ class Daemon:
                 if sealed is None:
                     return True
                 p.plan.remember(service, sealed)
-            assert entry.sealed is not None
-            p.broker.send(topic, entry.sealed.raw, entry.sealed.sequence, now)
-            p.log.debug("config_published", service=service, sequence=entry.sealed.sequence)
+            p.publish(service, entry.sealed, now)
             failpoints.reached("after_send")
         return waiting
 

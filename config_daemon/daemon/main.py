@@ -159,7 +159,14 @@ def _build(
         surroundings.tell()
         models.tell()
 
-    keeper = CacheKeeper(files.cache, lambda: identity.hmac[1], plan, inbox.put, past.lkg_valid)
+    keeper = CacheKeeper(
+        files.cache,
+        lambda: identity.hmac[1],
+        plan,
+        inbox.put,
+        past.lkg_valid,
+        lambda service: parts.give_up(service),
+    )
     if past.is_rekeyed:
         keeper.touch()
     reporter = Reporter(

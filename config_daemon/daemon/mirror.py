@@ -165,7 +165,7 @@ class Mirror:
         anew = []
         for service, seen in arrived.items():
             entry = self._plan.services.get(service)
-            if entry is not None and entry.sealed is not None and entry.sealed.raw == seen.raw:
+            if entry is not None and entry.sealed is not None and entry.sealed.is_same(seen.raw):
                 if not entry.confirmed:
                     confirm(service, entry.sealed.sequence)
                 continue

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from config_daemon.core.health import Findings
 from config_daemon.core.plan import Plan
+from config_daemon.core.sealed import Sealed
 from config_daemon.daemon.beacons import Beacons
 from config_daemon.daemon.broker import Broker
 from config_daemon.daemon.events import CacheWritten, Refused
@@ -87,6 +88,22 @@ class Parts:
         """Do what people left as requests, and what they allowed once for all."""
         self.recovery.step(now)
         self.requests.take_one(now, hinted)
+
+    def publish(self, service: str, sealed: Sealed | None, now: float) -> None:
+        """Send the last seal of a service, byte for byte."""
+        assert sealed is not None
+        raw = sealed.read()
+        if raw is None:
+            self.give_up(service)
+            return
+        self.broker.send(self.topics.config(service), raw, sealed.sequence, now)
+        self.log.debug("config_published", service=service, sequence=sealed.sequence)
+
+    def give_up(self, service: str) -> None:
+        """Have a service read and sealed anew of whose last message the bytes are nowhere any more."""
+        self.log.warning("message_gone", service=service)
+        self.plan.seal_anew(service)
+        self.sight.reread([service])
 
     def refused(self, event: Refused, now: float) -> None:
         """Have every part know that the broker will not hold a message."""

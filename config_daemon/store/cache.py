@@ -1,7 +1,8 @@
 """The last-known-good cache: what was published, byte for byte, to go on with when the database cannot.
 
 Laws: the HMAC over the exact bytes is checked before anything is parsed; the file is replaced whole and
-durably, the one before stays as `.1`; it holds messages as they were sealed and never seals them again.
+durably, the one before stays as `.1`; it holds messages as they were sealed and never seals them again; of a
+large fleet it is the place where the messages lie, in memory there are their digests.
 
 Source: seed 004 `LKGCache`; docs/protocol.md for the tail.
 """
@@ -11,27 +12,38 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 from config_daemon import failpoints
 from config_daemon.core.sealed import Fingerprint, Sealed
 from config_daemon.errors import CacheError, RejectedUpdate
-from config_daemon.store.files import create_beside, read_capped, sync_folder
+from config_daemon.store.files import create_beside, opened_capped, sync_folder
 from config_daemon.store.ports import Place
+from config_daemon.store.shelf import CacheShelf
 from config_daemon.wire import values
-from config_daemon.wire.mac import tail_hmac, unseal_hmac
+from config_daemon.wire.mac import open_body, tail_hmac
 from config_daemon.wire.messages import CONFIG_OFFSET
 from config_daemon.wire.sealing import canonical
 
 LKG = "lkg"
 MAX_BYTES = 1 << 30
 CHUNK_BYTES = 1 << 20
+MAX_NESTED = 100  # lists and objects of a head: it has three
+IN_MEMORY = 20_000  # services: the messages of more of them stay on disk
 _ONE_MESSAGE = rb"\"signature\":\""  # as it stands in the text that a sealed message is here
+_PAYLOAD, _BETWEEN, _SEALED = b',"payload":{', b',"schema_version":', b',"sealed":{'
+_ENTRY = re.compile(rb'"([a-z][a-z0-9-]{0,63})":("(?:[^"\\]++|\\.)*+")')
+
+
+class GoneMessage(Exception):
+    """The bytes of a service's message, its argument, cannot be read back any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,22 +76,16 @@ class Cache:
         return held | dict(self.head.uncovered)
 
 
-def load(path: Path, hmac_keys: Iterable[bytes]) -> Cache | None:
-    """Read and verify the cache; None when there is none.
+def load(path: Path, hmac_keys: Iterable[bytes], in_memory: int = IN_MEMORY) -> Cache | None:
+    """Read and verify the cache; None when there is none. Of more services than `in_memory` the bytes stay there.
 
     Raises: CacheError when it is there and cannot be trusted.
     """
     try:
-        body = unseal_hmac(read_capped(path, MAX_BYTES), LKG, hmac_keys)
-        values.check_parts(body, max(1, body.count(_ONE_MESSAGE)))
-        members = json.loads(body, parse_float=str)  # they are only in the payload, which is for people
-        head = Head(
-            **{name: members[name] for name in Head.__slots__ if name not in ("feed", "uncovered")},
-            feed=Place(*members["feed"]), uncovered=_versions(members["uncovered"]),
-        )  # fmt: skip
-        if members["payload"].keys() != members["sealed"].keys():
-            raise ValueError("payload and sealed are not of the same services")
-        return Cache(head, {name: _sealed(text) for name, text in members["sealed"].items()})
+        with opened_capped(path, MAX_BYTES) as (descriptor, content):
+            end = len(open_body(content, LKG, hmac_keys))
+            is_large = content.count(_ONE_MESSAGE) > in_memory
+            return _read(content, end, CacheShelf(descriptor) if is_large else None)
     except FileNotFoundError:
         return None
     except (
@@ -90,21 +96,34 @@ def load(path: Path, hmac_keys: Iterable[bytes]) -> Cache | None:
 
 
 class Draft:
-    """A cache on its way: its body goes into a file beside the one it will replace, a slice at a time."""
+    """A cache on its way: its body goes into a file beside the one it will replace, a slice at a time.
 
-    def __init__(self, path: Path, head: Head, sealed: Mapping[str, Sealed]) -> None:
+    Of more services than `in_memory` the messages let go of their bytes as soon as they lie there.
+    """
+
+    def __init__(
+        self, path: Path, head: Head, sealed: Mapping[str, Sealed], in_memory: int = IN_MEMORY
+    ) -> None:
         """Begin; `sealed` must not change any more. Raises: OSError."""
         self._path = path
         self._beside, self._stream = create_beside(path)
+        self._shelf = CacheShelf(self._stream.fileno()) if len(sealed) > in_memory else None
         self._pieces = _pieces(head, sealed)
+        self._offset = 0
 
     def write(self, count: int) -> bool:
-        """Write the next pieces, about one for each half of a service; False when nothing is left.
+        """Write the next pieces, about two for each half of a service; False when nothing is left.
 
-        Raises: OSError.
+        Raises: OSError; GoneMessage.
         """
         some = list(islice(self._pieces, count))
-        self._stream.write(b"".join(some))
+        self._stream.write(b"".join(piece for piece, _ in some))
+        if self._shelf is not None:
+            self._stream.flush()
+        for piece, sealed in some:
+            if sealed is not None and self._shelf is not None:
+                sealed.put(self._shelf, self._offset, len(piece))
+            self._offset += len(piece)
         return len(some) == count
 
     def put_in_place(self, hmac_key: bytes) -> None:
@@ -137,27 +156,42 @@ class Draft:
             self._beside.unlink(missing_ok=True)
 
 
-def _pieces(head: Head, sealed: Mapping[str, Sealed]) -> Iterator[bytes]:
-    """Yield the body without its closing brace; members are in sorted order, as in every body of ours."""
-    entries = sorted(sealed.items())
+def _pieces(head: Head, sealed: Mapping[str, Sealed]) -> Iterator[tuple[bytes, Sealed | None]]:
+    """Yield the body without its closing brace; members are in sorted order, as in every body of ours.
+
+    A piece that is a message's text comes with the message.
+    """
     begin = b"{"
     for member in sorted([*Head.__slots__, "payload", "sealed"]):
-        yield b'%s"%s":' % (begin, member.encode())
+        yield b'%s"%s":' % (begin, member.encode()), None
         begin = b","
         if member == "payload":
-            yield from _object((name, each.config) for name, each in entries)
+            yield from _object(sealed, lambda name, each: (_there(name, each.read_config()), None))
         elif member == "sealed":
-            yield from _object((name, canonical(each.raw.decode("utf-8"))) for name, each in entries)
+            yield from _object(sealed, lambda name, each: (_text(_there(name, each.read())), each))
         else:
-            yield canonical(getattr(head, member))
+            yield canonical(getattr(head, member)), None
 
 
-def _object(members: Iterable[tuple[str, bytes]]) -> Iterator[bytes]:
+def _object(
+    sealed: Mapping[str, Sealed], value: Callable[[str, Sealed], tuple[bytes, Sealed | None]]
+) -> Iterator[tuple[bytes, Sealed | None]]:
     begin = b"{"
-    for name, value in members:
-        yield begin + canonical(name) + b":" + value
+    for name in sorted(sealed):
+        yield begin + canonical(name) + b":", None
+        yield value(name, sealed[name])
         begin = b","
-    yield b"}" if begin == b"," else b"{}"
+    yield b"}" if begin == b"," else b"{}", None
+
+
+def _text(raw: bytes) -> bytes:
+    return canonical(raw.decode("utf-8"))
+
+
+def _there(service: str, content: bytes | None) -> bytes:
+    if content is None:
+        raise GoneMessage(service)
+    return content
 
 
 def set_aside(path: Path, folder: Path, stamp: str) -> Path:
@@ -177,14 +211,47 @@ def _versions(members: Any) -> dict[str, int]:
     return dict(members)
 
 
+def _read(content: bytes, end: int, shelf: CacheShelf | None) -> Cache:
+    """Read a verified body of `end` bytes; what is on the shelf is not kept in memory.
+
+    The payload is for people and is passed over: it may hold anything, but in the texts that follow it every
+    quote is escaped, so that the last place that looks like the beginning of the messages is the one.
+    """
+    before, start = content.index(_PAYLOAD, 0, end), content.rindex(_SEALED, 0, end)
+    between, place = content.rindex(_BETWEEN, before, start), start + len(_SEALED)
+    sealed: dict[str, Sealed] = {}
+    while entry := _ENTRY.match(content, place, end):
+        name, text = entry[1].decode(), json.loads(entry[2])
+        if name in sealed:
+            raise ValueError(f"{name} is there twice")
+        sealed[name] = _sealed(text)
+        if shelf is not None:
+            sealed[name].put(shelf, entry.start(2), len(entry[2]))
+        place = entry.end()
+        if content[place : place + 1] != b",":
+            break
+        place += 1
+    if content[place : place + 1] != b"}":
+        raise ValueError("the messages have no end")
+    rest = content[:before] + content[between:start] + content[place + 1 : end] + b"}"
+    if rest.count(b"[") + rest.count(b"{") > MAX_NESTED:
+        raise ValueError("more lists and objects than a head has")
+    head = json.loads(rest, parse_float=str)  # a head has none, and many take long
+    names = [name for name in Head.__slots__ if name not in ("feed", "uncovered")]
+    known = {name: head[name] for name in names}
+    return Cache(Head(**known, feed=Place(*head["feed"]), uncovered=_versions(head["uncovered"])), sealed)
+
+
 def _sealed(text: str) -> Sealed:
-    members = json.loads(text)
-    fingerprint = Fingerprint(
-        bytes.fromhex(members["checksum"]), members["config_version"], members["config_epoch"],
-        members["generation"], members["key_id"], members.get("deleted", False),
+    raw = text.encode("utf-8")
+    values.check_parts(raw)
+    members = json.loads(text, parse_float=str)
+    fingerprint = Fingerprint(  # a hundred thousand services need no hundred thousand copies of one epoch
+        bytes.fromhex(members["checksum"]), members["config_version"], intern(members["config_epoch"]),
+        members["generation"], intern(members["key_id"]), members.get("deleted", False),
     )  # fmt: skip
     config = text[CONFIG_OFFSET:]
-    end = values.end_of_value(config)  # not by writing the payload again: many floats take long
+    end = values.end_of_value(config)  # not by writing the config again: many floats take long
     if end is None:
         raise ValueError("a message has no config at its place")
-    return Sealed(text.encode("utf-8"), members["sequence"], fingerprint, len(config[:end].encode("utf-8")))
+    return Sealed(raw, members["sequence"], fingerprint, len(config[:end].encode("utf-8")))

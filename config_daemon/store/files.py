@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -170,8 +171,9 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def read_capped(path: Path, limit_bytes: int) -> bytes:
-    """Read a whole regular file of at most `limit_bytes`, not through a symbolic link.
+@contextlib.contextmanager
+def opened_capped(path: Path, limit_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """Open a whole regular file of at most `limit_bytes`, not through a symbolic link; yield descriptor and content.
 
     Raises: OSError; ValueError when it is longer.
     """
@@ -185,11 +187,20 @@ def read_capped(path: Path, limit_bytes: int) -> bytes:
             content = stream.read(
                 min(seen.st_size, limit_bytes) + 1
             )  # the buffer is as large as what is asked for
+        if len(content) > limit_bytes:
+            raise ValueError(f"longer than {limit_bytes} bytes")
+        yield descriptor, content
     finally:
         os.close(descriptor)
-    if len(content) > limit_bytes:
-        raise ValueError(f"longer than {limit_bytes} bytes")
-    return content
+
+
+def read_capped(path: Path, limit_bytes: int) -> bytes:
+    """Read such a file.
+
+    Raises: OSError; ValueError when it is longer.
+    """
+    with opened_capped(path, limit_bytes) as (_, content):
+        return content
 
 
 def is_mounted_readonly(folder: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from config_daemon.core.paths import copied, leaves, put, remove
 from config_daemon.core.sealed import Sealed
-from config_daemon.errors import InvalidConfig
+from config_daemon.errors import CacheError, InvalidConfig
 from config_daemon.store.salvage import Kept
 from config_daemon.store.stored import parse_stored
 from config_daemon.store.transaction import Definitions
@@ -48,7 +48,10 @@ def means_the_same(row: Kept, other: Kept, definition: Any, fixed: Collection[st
 def _text(name: str, sealed: Sealed, definitions: Definitions, fixed: Fixed) -> str | None:
     if sealed.fingerprint.deleted:
         return None
-    config = portable.parse(sealed.config)
+    content = sealed.read_config()
+    if content is None:
+        raise CacheError(f"the cache's message of {name} cannot be read any more")
+    config = portable.parse(content)
     return canonical(stored_of(config, definitions.get(name), fixed.get(name, ()))).decode()
 
 

@@ -17,6 +17,7 @@ from config_daemon.wire.sealing import media_type, pae_head
 from config_daemon.wire.tail import cut_tail, with_tail
 
 MAC_BYTES = 32
+TAIL_BYTES = 60
 
 
 def seal_hmac(body: bytes, body_type: str, key: bytes) -> bytes:
@@ -34,14 +35,23 @@ def unseal_hmac(raw: bytes, body_type: str, keys: Iterable[bytes]) -> bytes:
 
     Raises: RejectedUpdate `bad-tail`, `bad-signature`.
     """
-    body, signature = cut_tail(raw, MAC_BYTES)
+    return bytes(open_body(raw, body_type, keys)) + b"}"
+
+
+def open_body(raw: bytes, body_type: str, keys: Iterable[bytes]) -> memoryview:
+    """Return the same body without its closing brace, and without a copy: a cache may be large.
+
+    Raises: RejectedUpdate `bad-tail`, `bad-signature`.
+    """
+    _, signature = cut_tail(raw if len(raw) <= TAIL_BYTES else raw[:1] + raw[-TAIL_BYTES:], MAC_BYTES)
+    body = memoryview(raw)[:-TAIL_BYTES]
     for key in keys:
-        if hmac.compare_digest(_mac((body,), len(body), body_type, key), signature):
+        if hmac.compare_digest(_mac((body, b"}"), len(body) + 1, body_type, key), signature):
             return body
     raise RejectedUpdate("bad-signature", 3, "no key of ours made this HMAC")
 
 
-def _mac(chunks: Iterable[bytes], body_bytes: int, body_type: str, key: bytes) -> bytes:
+def _mac(chunks: Iterable[bytes | memoryview], body_bytes: int, body_type: str, key: bytes) -> bytes:
     mac = hmac.new(key, pae_head(media_type(body_type), body_bytes), hashlib.sha256)
     for chunk in chunks:
         mac.update(chunk)

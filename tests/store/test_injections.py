@@ -84,7 +84,7 @@ class Judged:
     def contents(self) -> dict[str, bytes]:
         """Return what a wiped broker would be given for each service."""
         return {
-            service: entry.config if entry.wanted else entry.sealed.config
+            service: entry.config if entry.wanted else entry.sealed.read_config()
             for service, entry in self.plan.services.items()
             if entry.wanted or entry.sealed
         }
