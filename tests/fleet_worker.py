@@ -19,6 +19,7 @@ from config_daemon.wire.topics import Topics
 from config_daemon.worker.follow import Follower
 from config_daemon.worker.keep import Keep
 from config_daemon.worker.lookout import Lookout
+from config_daemon.worker.program import Handed
 from config_daemon.worker.report import Report
 from config_daemon.worker.trust import Floor, Trust
 from tests.fakes import FakeClock, FakeLink, FakeServer
@@ -141,9 +142,9 @@ class FakeWorker:
             raise InvalidConfig("the program cannot live with this")
         return values
 
-    def _apply(self, _service: str, values: Any) -> None:
-        self._applied(self, values)
-        self.running = values
+    def _apply(self, handed: Handed) -> None:
+        self._applied(self, handed.values)
+        self.running = handed.values
 
     def _report(self, report: Report) -> None:
         self.reports.append(report)

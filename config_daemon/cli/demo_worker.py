@@ -46,7 +46,7 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
         Keep(Path(environ["DEMO_STATE"]), trust.anchor),
         [service],
         topics,
-        apply=lambda service, values: None,
+        apply=lambda handed: None,
         report=_print,
         lookout=lookout,
         first_use="run" if environ.get("DEMO_FIRST_USE") == "run" else "wait",
