@@ -64,6 +64,7 @@ class Edge:
             validate={SERVICE: self._validate},
             lookout=self.lookout,
             first_use=first_use,
+            calendar=lambda: self.calendar_ms,
         )
 
     def start(self) -> Self:
