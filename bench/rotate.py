@@ -99,7 +99,7 @@ def _worker(house: Scene, fleet: _Fleet, folder: Path, worker: str, service: str
     made: list[Any] = []
     lookout = Lookout(trust, [service], topics, worker, lambda topic, raw: made[0].publish(topic, raw))
     follower = Follower(
-        trust, Keep(folder, trust.anchor), [service], topics, lambda _service, _values: None,
+        trust, Keep(folder, trust.anchor), [service], topics, lambda handed: None,
         lambda report: fleet.note(worker, report), lookout,
     )  # fmt: skip
     follower.start()

@@ -5,6 +5,7 @@ Laws: one object outlives the worker's processes; what a process has beside its 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,14 @@ from config_daemon import failpoints
 from config_daemon.daemon.events import Arrived
 from config_daemon.errors import InvalidConfig
 from config_daemon.wire.topics import Topics
+from config_daemon.wire.workerkeys import WorkerKeys
 from config_daemon.worker.follow import Follower
+from config_daemon.worker.identity import next_boot, own_keys
 from config_daemon.worker.keep import Keep
 from config_daemon.worker.lookout import Lookout
+from config_daemon.worker.program import Handed
 from config_daemon.worker.report import Report
+from config_daemon.worker.statuses import Statuses
 from config_daemon.worker.trust import Floor, Trust
 from tests.fakes import FakeClock, FakeLink, FakeServer
 from tests.fleet_host import Died
@@ -44,6 +49,7 @@ class FakeWorker:
         self._folder, self._key, self._server, self._clock = folder, key, server, clock
         self._applied, self._reported = applied, reported
         self._follower: Follower | None = None
+        self._statuses: Statuses | None = None
         self._link: FakeLink | None = None
         self._die_at: str | None = None
 
@@ -67,13 +73,24 @@ class FakeWorker:
         trust = self.trust = self._trust()
         self._lookout = Lookout(
             trust, [self.service], Topics(), self.name, self._show,
-            clock=self._clock.monotonic, calendar=lambda: max(0, self._clock.unix_ms() + self.clock_error_ms),
+            clock=self._clock.monotonic, calendar=self._unix_ms,
         )  # fmt: skip
         self._follower = Follower(
             trust, Keep(self._folder, trust.anchor), [self.service], Topics(), self._apply, self._report,
-            self._lookout, validate={self.service: self._validate},
+            self._lookout, validate={self.service: self._validate}, calendar=self._unix_ms,
+        )  # fmt: skip
+        self._statuses = Statuses(
+            self.keys, lambda: next_boot(self._folder, self._unix_ms()), [self.service], Topics(),
+            self._follower.standing, lambda: self._lookout.beacon, "fleet/1",
+            clock=self._clock.monotonic, calendar=self._unix_ms, jitter=lambda: 0.0,
         )  # fmt: skip
         self._follower.start()
+
+    @property
+    def keys(self) -> WorkerKeys:
+        """Return its own keys: the same in every life, and in every run of a test."""
+        digest = hashlib.sha256(self.name.encode()).digest()
+        return own_keys(self._folder, self.name, lambda count: digest[:count])
 
     def run(self) -> None:
         """Connect where that is possible, and take what came."""
@@ -85,6 +102,15 @@ class FakeWorker:
             if isinstance(fact, Arrived) and not self._receive(fact):
                 return
         self._follower.tick()
+        self._tell()
+
+    def stop(self) -> None:
+        """End the process politely."""
+        if self._link is not None and self._link.stands:
+            self._link.publish(Topics().presence(self.name), b"offline")
+            self._link.leave(0.0)
+            self._link = None
+        self.crash()
 
     def die_at(self, failpoint: str) -> None:
         """Have the process die when it next reaches a failpoint while it takes a message."""
@@ -97,15 +123,19 @@ class FakeWorker:
 
     def crash(self) -> None:
         """End the process without a word."""
-        self._follower = self.running = self._die_at = None
+        self._follower = self._statuses = self.running = self._die_at = None
         self._part()
 
     def _connected(self) -> bool:
         if self._link is None or not self._link.stands:
             if not self._server.up:
                 return False
-            self._link = self._server.connect(self.name)
+            presence = Topics().presence(self.name)
+            self._link = self._server.connect(self.name, (presence, b"offline"))
             self._subscribe()
+            self._link.publish(presence, b"online")
+            assert self._statuses is not None
+            self._statuses.connected()
         return True
 
     def _subscribe(self) -> None:
@@ -128,6 +158,14 @@ class FakeWorker:
             self._link.drop()
             self._link = None
 
+    def _tell(self) -> None:
+        if self._link is not None and self._statuses is not None:
+            for topic, raw in self._statuses.due():
+                self._link.publish(topic, raw)
+
+    def _unix_ms(self) -> int:
+        return max(0, self._clock.unix_ms() + self.clock_error_ms)
+
     def _show(self, topic: str, raw: bytes) -> None:
         if self._link is not None:
             self._link.show(topic, raw)
@@ -141,9 +179,9 @@ class FakeWorker:
             raise InvalidConfig("the program cannot live with this")
         return values
 
-    def _apply(self, _service: str, values: Any) -> None:
-        self._applied(self, values)
-        self.running = values
+    def _apply(self, handed: Handed) -> None:
+        self._applied(self, handed.values)
+        self.running = handed.values
 
     def _report(self, report: Report) -> None:
         self.reports.append(report)

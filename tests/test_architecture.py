@@ -29,8 +29,8 @@ HOMES: dict[str, tuple[tuple[str, ...], str]] = {
     "jsonschema_rs": (("catalog/",), "the edge does not have it"),
     "pydantic_core": (("catalog/",), "comes with pydantic, for its error types"),
     "pydantic": (("wire/messages.py", "wire/beacon.py", "wire/keyring.py", "wire/status.py", "wire/convergence.py",
-                  "catalog/"),
-                 "models of messages and of services only"),
+                  "catalog/", "worker/typed.py", "worker/sdk.py"),
+                 "models of messages and of services only; at the edge, a program's own class"),
     "rich": (("cli/",), "for eyes only"),
     "click": (("cli/",), "only the command line parses arguments"),
     "ruamel": (("cli/",), "YAML is a format of files that people give us"),
@@ -39,7 +39,7 @@ HOMES: dict[str, tuple[tuple[str, ...], str]] = {
 }  # fmt: skip
 
 PURE = ("wire", "core")
-PURE_FILES = ("worker/trust.py",)
+PURE_FILES = ("worker/trust.py", "worker/standing.py", "worker/change.py")
 IMPURE_MODULES = {
     "time", "os", "socket", "threading", "random", "secrets", "logging", "pathlib", "subprocess",
     "select", "tempfile", "shutil", "asyncio", "ssl", "signal", "sys", "io", "fcntl",

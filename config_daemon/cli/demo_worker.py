@@ -15,65 +15,43 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from config_daemon import failpoints
+from config_daemon import __version__, failpoints
 from config_daemon.catalog.catalog import Catalog
-from config_daemon.errors import InvalidConfig
-from config_daemon.wire.address import BrokerAddress
-from config_daemon.wire.keyring import Keyring, installed_keyring, of_key
-from config_daemon.wire.keys import public_key_from_text
-from config_daemon.wire.topics import Topics
-from config_daemon.worker.client import Link, Subscriber
-from config_daemon.worker.follow import Follower
-from config_daemon.worker.keep import Keep
-from config_daemon.worker.lookout import Lookout
-from config_daemon.worker.report import Report
-from config_daemon.worker.trust import Trust
+from config_daemon.errors import ConfigDaemonError, InvalidConfig
+from config_daemon.worker import ConfigClient, Report
 
 
 def main(environ: Mapping[str, str] = os.environ) -> int:
     """Follow a service until SIGTERM or SIGINT."""
     failpoints.arm(environ.get("CONFIG_DAEMON_FAILPOINT", ""))
     service = environ.get("DEMO_SERVICE", "stt-worker")
-    topics = Topics(environ.get("DEMO_TOPIC_PREFIX", "system"))
-    trust = Trust(_anchor(environ), [service], topics)
-    worker = environ.get("DEMO_WORKER", "demo")
-    lookout = Lookout(trust, [service], topics, worker, lambda topic, raw: client.publish(topic, raw))
-    follower = Follower(
-        trust,
-        Keep(Path(environ["DEMO_STATE"]), trust.anchor),
-        [service],
-        topics,
-        apply=lambda service, values: None,
-        report=_print,
-        lookout=lookout,
-        first_use="run" if environ.get("DEMO_FIRST_USE") == "run" else "wait",
-        validate={service: _validator(service)},
-    )
-    link = Link(BrokerAddress.parse(environ["DEMO_MQTT_URL"]), worker)
-    client = Subscriber(
-        link, [*lookout.filters, topics.config(service)], follower.receive,
-        note=lambda text: print(text, file=sys.stderr), tick=follower.tick,
-    )  # fmt: skip
+    try:
+        client = ConfigClient(
+            service,
+            worker=environ.get("DEMO_WORKER", "demo"),
+            broker=environ["DEMO_MQTT_URL"],
+            state=environ["DEMO_STATE"],
+            public_key=environ.get("CONFIG_SIGNATURE_PUBLIC_KEY"),
+            keyring_file=environ.get("CONFIG_KEYRING_FILE"),
+            model=_check_of(service),
+            topic_prefix=environ.get("DEMO_TOPIC_PREFIX", "system"),
+            first_use="run" if environ.get("DEMO_FIRST_USE") == "run" else "wait",
+            agent=f"demo-worker/{__version__}",
+            report=_print,
+            note=lambda text: print(text, file=sys.stderr),
+        )
+    except ConfigDaemonError as error:
+        print(f"{error}\n{error.suggestion}", file=sys.stderr)
+        return error.exit_code
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: client.stop())
-    follower.start()
     client.run()
     return 0
 
 
-def _anchor(environ: Mapping[str, str]) -> Keyring:
-    """Return what a person installed: a keyring's file, or one public key."""
-    if file := environ.get("CONFIG_KEYRING_FILE"):
-        return installed_keyring(
-            Path(file).read_bytes().rstrip(b"\n")
-        )  # as `keys public --keyring` prints it
-    return of_key(public_key_from_text(environ["CONFIG_SIGNATURE_PUBLIC_KEY"]))
-
-
-def _validator(service: str) -> Callable[[Mapping[str, Any]], Any]:
+def _check_of(service: str) -> Callable[[Mapping[str, Any]], Any]:
     """Return the check of a shipped service's own model; a service that is not shipped passes."""
     definition = Catalog.load().get(service)
 

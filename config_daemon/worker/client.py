@@ -1,7 +1,8 @@
-"""Subscribe at a broker, for ever.
+"""Subscribe at a broker, for ever, and say there what a worker has to say.
 
 Laws: every connection is a fresh client; messages are handled by the caller's thread, one after the
-other, and never inside a callback; what is to be delivered again is, by subscribing anew.
+other, and never inside a callback; what is to be delivered again is, by subscribing anew; what the broker
+does not let us say is noted once, and breaks nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -27,23 +28,32 @@ RETRY_FIRST_SECONDS = 1.0
 RETRY_LAST_SECONDS = 60.0
 AGAIN_FIRST_SECONDS = 0.25
 TURN_SECONDS = 0.25
+GOODBYE_SECONDS = 1.0
+ONLINE, OFFLINE = b"online", b"offline"
+Protocol = Literal["5", "3.1.1"]
+_VERSIONS = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """How to reach the broker, and as whom; `client_id` is the worker's id."""
+    """How to reach the broker, and as whom; `client_id` is the worker's id.
+
+    On `presence`, a topic, it is retained whether there is a connection.
+    """
 
     address: BrokerAddress
     client_id: str
     ca_file: Path | None = None
     certificate_file: Path | None = None
     key_file: Path | None = field(default=None, repr=False)
+    protocol: Protocol = "5"
+    presence: str | None = None
 
 
 class Subscriber:
     """Hands every message on some topic filters to `receive(topic, payload)`; False has it delivered again.
 
-    `tick` is called about four times a second, connected or not.
+    `tick` is called about four times a second, connected or not; `greet` after each connection's begin.
     """
 
     def __init__(
@@ -53,14 +63,22 @@ class Subscriber:
         receive: Callable[[str, bytes], bool],
         note: Callable[[str], None] = lambda text: None,
         tick: Callable[[], None] = lambda: None,
+        greet: Callable[[], None] = lambda: None,
     ) -> None:
         self._link, self._filters, self._receive, self._note = link, tuple(filters), receive, note
-        self._tick = tick
+        self._tick, self._greet = tick, greet
         self._connected: Client | None = None
         self._stopping = False
         self._inbound: list[tuple[str, bytes]] = []
         self._accepted = False
         self._redelivery = _Redelivery()
+        self._sent: dict[int, str] = {}  # by the number of the packet: what was not acknowledged yet
+        self._denied: set[str] = set()
+
+    @property
+    def is_connected(self) -> bool:
+        """Tell whether the broker has accepted us; what is published otherwise is lost."""
+        return self._connected is not None
 
     def run(self) -> None:
         """Follow the broker until `stop` is called."""
@@ -75,10 +93,15 @@ class Subscriber:
             self._pause(delay * (0.5 + random.random()))  # noqa: S311 - spreads load, guards nothing
             delay = min(2 * delay, RETRY_LAST_SECONDS)
 
-    def publish(self, topic: str, raw: bytes) -> None:
-        """Send a message that nobody retains, if there is a connection; for the thread of `run`, in `receive`."""
+    def publish(self, topic: str, raw: bytes, retain: bool = False) -> None:
+        """Send a message, if there is a connection; for the thread of `run`, in `receive` or `tick`."""
         if self._connected is not None:
-            self._connected.publish(topic, raw, qos=1)
+            self._send(self._connected, topic, raw, retain)
+
+    def serve(self) -> None:
+        """Keep the connection alive, without waiting, while `receive` takes long; for the thread of `run`."""
+        if self._connected is not None:
+            self._turn(self._connected, 0.0)  # should it break, `run` finds it broken
 
     def stop(self) -> None:
         """Have `run` return soon; may be called from a signal handler or another thread."""
@@ -95,6 +118,7 @@ class Subscriber:
             return self._live(client)
         finally:
             self._connected = None
+            self._sent.clear()
 
     def _live(self, client: Client) -> str | None:
         until = time.monotonic() + CONNACK_SECONDS
@@ -110,8 +134,18 @@ class Subscriber:
                 return f"no connection to {self._link.address}: it accepts connections but does not answer"
             if self._accepted and self._redelivery.is_due(time.monotonic()):
                 self._subscribe(client)
-        client.disconnect()
+        self._part(client)
         return None
+
+    def _part(self, client: Client) -> None:
+        """Say goodbye, and wait a little until the broker has heard it: who just goes leaves a will behind."""
+        if self._accepted and self._link.presence is not None:
+            self._send(client, self._link.presence, OFFLINE, retain=True)
+            until = time.monotonic() + GOODBYE_SECONDS
+            while self._link.presence in self._sent.values() and time.monotonic() < until:
+                if self._turn(client, until - time.monotonic()) is not None:
+                    return
+        client.disconnect()
 
     def _connect(self) -> Client:
         client = self._client()
@@ -121,11 +155,11 @@ class Subscriber:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return client
 
-    def _turn(self, client: Client) -> str | None:
+    def _turn(self, client: Client, seconds: float = TURN_SECONDS) -> str | None:
         """Wait for packets and read them; return why there is no connection any more."""
         detail = ""
         try:
-            if client.loop(TURN_SECONDS) == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            if client.loop(max(0.0, seconds)) == MQTTErrorCode.MQTT_ERR_SUCCESS:
                 return None
         except Exception as error:  # noqa: BLE001 - as above
             detail = f": {error}"
@@ -140,7 +174,7 @@ class Subscriber:
         client = Client(
             CallbackAPIVersion.VERSION2,
             self._link.client_id,
-            protocol=MQTTProtocolVersion.MQTTv5,
+            protocol=_VERSIONS[self._link.protocol],
             transport=address.transport,
         )
         client.connect_timeout = CONNECT_SECONDS
@@ -156,6 +190,9 @@ class Subscriber:
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        if self._link.presence is not None:
+            client.will_set(self._link.presence, OFFLINE, qos=1, retain=True)
         return client
 
     def _on_connect(self, client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
@@ -164,6 +201,9 @@ class Subscriber:
             return
         self._accepted, self._connected = True, client
         self._subscribe(client)
+        if self._link.presence is not None:
+            self._send(client, self._link.presence, ONLINE, retain=True)
+        self._greet()
 
     def _subscribe(self, client: Client) -> None:
         client.subscribe([(one, 1) for one in self._filters])
@@ -175,6 +215,17 @@ class Subscriber:
 
     def _on_message(self, _client: Client, _data: Any, message: Any) -> None:
         self._inbound.append((message.topic, message.payload))
+
+    def _send(self, client: Client, topic: str, raw: bytes, retain: bool) -> None:
+        self._sent[client.publish(topic, raw, qos=1, retain=retain).mid] = topic
+
+    def _on_publish(self, _client: Client, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
+        topic = self._sent.pop(mid, "")
+        if not reason.is_failure:
+            self._denied.discard(topic)
+        elif topic not in self._denied:
+            self._denied.add(topic)
+            self._note(f"{self._link.address} refused what was published on {topic}: {reason}")
 
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds

@@ -9,25 +9,26 @@ process is tried by the next start and not by the one after that, which starts f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 from config_daemon import failpoints
-from config_daemon.errors import ErrorContext, InvalidConfig, RejectedUpdate
+from config_daemon.errors import RejectedUpdate
 from config_daemon.wire.keyring import KEYRING
-from config_daemon.wire.messages import ConfigUpdate
+from config_daemon.wire.status import Attempt
 from config_daemon.wire.topics import Topics
+from config_daemon.worker.flags import Flags
 from config_daemon.worker.keep import Keep
 from config_daemon.worker.keyrings import Keyrings
-from config_daemon.worker.lookout import Lookout
-from config_daemon.worker.report import Report, State, cannot_keep
-from config_daemon.worker.trust import RETIRED, REVOKED, Accepted, Belief, Trust
+from config_daemon.worker.lookout import Lookout, unix_ms
+from config_daemon.worker.program import Apply, Program, Validate
+from config_daemon.worker.report import STILL_APPLYING, Report, Verdict, cannot_keep, refused
+from config_daemon.worker.standing import Standing, attempt_of, ended, fatal
+from config_daemon.worker.trust import REVOKED, Accepted, Belief, Trust
 
 KEYRING_BEHIND = "keyring-behind"
 FirstUse = Literal["wait", "run"]
 OnRevoked = Literal["keep", "refuse-start"]
-Apply = Callable[[str, Any], None]
-Validate = Callable[[Mapping[str, Any]], Any]
+_HELD, _FATAL = Verdict("held"), Verdict("rejected", "apply-failed")
 
 
 class Follower:
@@ -45,18 +46,24 @@ class Follower:
         validate: Mapping[str, Validate] | None = None,
         first_use: FirstUse = "wait",
         on_revoked: OnRevoked = "keep",
+        on_deleted: Callable[[str], None] = lambda service: None,
+        is_busy: Callable[[], bool] = lambda: False,
+        calendar: Callable[[], int] = unix_ms,
     ) -> None:
         self._trust, self._keep, self._topics, self._lookout = trust, keep, topics, lookout
         self._first_use, self._on_revoked = first_use, on_revoked
         self._keyrings = Keyrings(trust, keep, topics, lookout, report)
-        self._apply, self._report, self._validate = apply, report, validate or {}
+        self._program = Program(apply, validate or {}, on_deleted, calendar)
+        self._report, self._is_busy, self._calendar = report, is_busy, calendar
         self._services = tuple(services)
         self._belief: dict[str, Belief] = {}
-        self._flags: dict[str, tuple[str, ...]] = {}
-        self._running: dict[str, ConfigUpdate] = {}  # what the program applied last
+        self._flags = Flags(lambda service: lookout.flags(service, self._program.update(service)))
+        self._attempts: dict[str, Attempt | None] = {}
         self._tried: set[str] = set()
         self._waiting: dict[str, Accepted] = {}
-        self._said_flags: dict[str, tuple[str, ...]] = {}
+        self._later: dict[str, Accepted] = {}  # what waits for a program that is not done yet
+        self._unstarted: list[str] = []
+        self.wants_restart = False  # the program asked for it: what is kept is tried by the next process
 
     def start(self) -> None:
         """Run what was accepted before, without asking any broker."""
@@ -64,12 +71,14 @@ class Follower:
         for service in self._services:
             belief, lost = self._keep.load(service)
             lost |= keyring_lost
-            self._belief[service] = belief
-            unconfirmed = ("unconfirmed",) if belief.floor is None else ()
-            self._flags[service] = (*unconfirmed, "floor-lost") if lost else unconfirmed
-            self._said_flags[service] = self._flags[service]  # told with the first message
-            if belief.current is not None and belief.outcome != "deleted":
-                self._start_from_kept(service, belief, belief.current)
+            self._belief[service], self._attempts[service] = belief, belief.attempt
+            self._flags.begin(service, has_floor=belief.floor is not None, is_lost=lost)
+        for service in self._services:
+            self._start_service(service)
+
+    def standing(self, service: str) -> Standing:
+        """Return what a status says of a service now."""
+        return Standing(self._program.running(service), self._attempts.get(service), self._flags.all(service))
 
     def receive(self, topic: str, raw: bytes) -> bool:
         """Take one message; a config ends in exactly one report. False: have what is retained delivered again.
@@ -91,22 +100,23 @@ class Follower:
                 self._lookout.show(service, *filter(None, [belief.at_floor]))
             elif rejection.reason in ("wrong-key", "revoked-key"):  # whoever signs so has forgotten a keyring
                 self._lookout.show(KEYRING, *self._trust.proof)
-            self._say(service, None, "rejected", rejection)
+            self._say(service, None, refused(rejection))
             return rejection.reason != KEYRING_BEHIND
         if belief.floor is None and not self._may_run(service, accepted):
-            self._say(service, accepted, "held")
+            self._say(service, accepted, _HELD)
             return True
         if accepted.again and not self._worth_another_try(service, belief):
-            self._say(service, accepted, "held")
+            self._say(service, accepted, _HELD)
             return True
         return self._take(service, belief, accepted)
 
     def tick(self) -> None:
-        """Report what changes by the passing of time alone: nobody may have said anything for a while."""
+        """Do and report what comes by the passing of time alone: nobody may have said anything for a while."""
         self._lookout.tick()
+        self._catch_up()
         for service in self._services:
-            if service in self._belief and self._all_flags(service) != self._said_flags.get(service, ()):
-                self._say(service, None, "held")
+            if self._flags.is_news(service):
+                self._say(service, None, _HELD)
 
     def _may_run(self, service: str, accepted: Accepted) -> bool:
         """Tell whether a first message may be taken: without a floor, only a fresh beacon tells today's from old."""
@@ -149,161 +159,155 @@ class Follower:
         outcome = self._keyrings.take(topic, raw)
         if outcome == "taken":
             for service, belief in self._belief.items():
-                if belief.current is not None and service in self._running:
-                    self._flag_signer(service, self._recalled_flag(service, belief.current))
+                if belief.current is not None and self._program.update(service) is not None:
+                    self._flags.signer(service, self._recalled_flag(service, belief.current))
             self.tick()
         return outcome == "known"
 
     def _recalled_flag(self, service: str, raw: bytes) -> str | None:
         return self._trust.recall(self._topics.config(service), raw)[1]
 
-    def _flag_signer(self, service: str, flag: str | None) -> None:
-        """Say of what runs how its signer would be judged today."""
-        others = (one for one in self._flags[service] if one not in (RETIRED, REVOKED))
-        self._flags[service] = (*others, flag) if flag else tuple(others)
-
     def _confirmed(self, service: str) -> None:
         self._waiting.pop(service, None)
-        self._flags[service] = tuple(flag for flag in self._flags[service] if flag != "unconfirmed")
-
-    def _all_flags(self, service: str) -> tuple[str, ...]:
-        found = (*self._flags.get(service, ()), *self._lookout.flags(service, self._running.get(service)))
-        return tuple(dict.fromkeys(found))
+        self._flags.confirmed(service)
 
     def _worth_another_try(self, service: str, belief: Belief) -> bool:
-        return belief.outcome in ("pending", "rejected") and service not in self._tried
+        return belief.outcome in ("pending", "rejected", "rolled-back") and service not in self._tried
 
     def _take(self, service: str, belief: Belief, accepted: Accepted) -> bool:
         """Keep it, apply it, keep how that ended, report. False: it could not be kept, nothing has changed."""
-        kept, values, rejection = self._decide(service, belief, accepted)
+        if self._is_busy():
+            self._put_off(service, accepted)
+            return True
+        self._later.pop(service, None)
+        kept, values, verdict = self._decide(belief, accepted)
         try:
             self._keep.save(service, kept)
         except OSError as error:
-            self._say(service, accepted, "held", errors=(cannot_keep(error),))
+            trouble = (cannot_keep(error),)
+            self._attempts[service] = self._attempt(accepted, Verdict("pending", "cannot-keep", trouble))
+            self._say(service, accepted, Verdict("held", None, trouble))
             return False
-        self._belief[service] = kept
-        self._tried.add(service)
-        trouble: tuple[ErrorContext, ...] = ()
+        self._hold(service, kept)
         if kept.outcome == "pending":
             failpoints.reached("worker_after_persist")
-            rejection = self._hand_over(service, accepted, values)
-            ended = _undone(kept) if rejection else replace(kept, outcome="applied")
-            trouble = self._conclude(service, ended)
-        verdict: State = "rejected" if rejection else "deleted" if kept.outcome == "deleted" else "applied"
-        self._say(service, accepted, verdict, rejection, trouble)
+            verdict = self._finish(service, kept, accepted, values)
+        elif kept.outcome == "deleted":
+            verdict = Verdict("deleted", None, self._program.delete(service))
+            self._attempts[service] = self._attempt(accepted, verdict)
+        self._say(service, accepted, verdict)
         return True
 
-    def _decide(
-        self, service: str, belief: Belief, accepted: Accepted
-    ) -> tuple[Belief, Any, RejectedUpdate | None]:
-        """Return what to keep before anything is applied, the values to apply, and why not to."""
-        if accepted.update.deleted:
-            return Belief(accepted.floor, None, belief.good, "deleted", accepted.raw), None, None
-        try:
-            values = self._check(service, accepted)
-        except RejectedUpdate as rejection:
-            kept = Belief(accepted.floor, belief.good, belief.previous, "rejected", accepted.raw)
-            return kept, None, rejection
-        return Belief(accepted.floor, accepted.raw, belief.good, "pending"), values, None
+    def _decide(self, belief: Belief, accepted: Accepted) -> tuple[Belief, Any, Verdict]:
+        """Return what to keep before anything is applied, the values to apply, and the verdict until then."""
+        values, verdict = None, Verdict("deleted")
+        if not accepted.update.deleted:
+            try:
+                values, verdict = self._program.check(accepted), Verdict("pending")
+            except RejectedUpdate as rejection:
+                verdict = refused(rejection)
+        attempt = self._attempt(accepted, verdict)
+        if verdict.state == "deleted":
+            kept = Belief(accepted.floor, None, belief.good, "deleted", accepted.raw, attempt)
+        elif verdict.state == "rejected":
+            kept = Belief(accepted.floor, belief.good, belief.previous, "rejected", accepted.raw, attempt)
+        else:
+            # of values that run already nothing is tried: what was tried last stays told
+            told = belief.attempt if self._program.runs(accepted) else attempt
+            kept = Belief(accepted.floor, accepted.raw, belief.good, "pending", attempt=told)
+        return kept, values, verdict
 
-    def _conclude(self, service: str, belief: Belief) -> tuple[ErrorContext, ...]:
+    def _finish(self, service: str, kept: Belief, accepted: Accepted, values: Any) -> Verdict:
+        """Hand the values of a kept message over, and keep how that ended."""
+        is_known = self._program.runs(accepted)
+        verdict = self._program.hand_over(accepted, values, "broker")
+        if verdict.state == "applied":
+            self._flags.signer(service, None)
+        self.wants_restart |= verdict.state == "pending"
+        attempt = kept.attempt if is_known else self._attempt(accepted, verdict)
+        return self._conclude(service, ended(kept, verdict, attempt), verdict)
+
+    def _conclude(self, service: str, belief: Belief, verdict: Verdict) -> Verdict:
         """Keep how an attempt ended; where the disk does not take it, this process knows it all the same."""
-        self._belief[service] = belief
-        self._tried.add(service)
+        self._hold(service, belief)
         try:
             self._keep.save(service, belief)
         except OSError as error:
-            return (cannot_keep(error),)
-        return ()
+            return verdict._replace(errors=(*verdict.errors, cannot_keep(error)))
+        return verdict
 
-    def _check(self, service: str, accepted: Accepted) -> Any:
-        """Steps 10 and 11: what the message needs from this worker, and the program's own schema."""
-        if accepted.update.secrets is not None:
-            raise RejectedUpdate(
-                "cannot-open", 10, "it carries secrets, and this worker has no key to open them"
-            )
-        validate = self._validate.get(service)
-        if validate is None:
-            return accepted.update.config
-        try:
-            return validate(accepted.update.config)
-        except InvalidConfig as error:
-            raise RejectedUpdate("invalid", 11, error.message, contexts=error.contexts) from error
-        except Exception as error:
-            raise RejectedUpdate("invalid", 11, type(error).__name__) from error
+    def _hold(self, service: str, belief: Belief) -> None:
+        self._belief[service], self._attempts[service] = belief, belief.attempt
+        self._tried.add(service)
 
-    def _hand_over(self, service: str, accepted: Accepted, values: Any) -> RejectedUpdate | None:
-        """Step 12: have the program apply the values unless they run; return why it did not."""
-        # by their bytes: Python calls 1 and True equal, and a program may change the values it was given
-        before = self._running.get(service)
-        if before is None or before.checksum != accepted.update.checksum:
-            try:
-                self._apply(service, values)
-            except Exception as error:  # noqa: BLE001 - whatever the program raises, the old config stays
-                return RejectedUpdate("apply-failed", 12, f"{type(error).__name__}: {error}")
-            failpoints.reached("worker_after_apply")
-        self._running[service] = accepted.update
-        self._flag_signer(service, None)
-        return None
+    def _put_off(self, service: str, accepted: Accepted) -> None:
+        """Have a message wait until the program is done with the one before."""
+        waiting = self._later.get(service)
+        if waiting is None or accepted.floor[:2] >= waiting.floor[:2]:
+            self._later[service] = accepted
+            verdict = Verdict("pending", "still-applying", (STILL_APPLYING,))
+            self._attempts[service] = self._attempt(accepted, verdict)
+            self._say(service, accepted, verdict)
 
-    def _start_from_kept(self, service: str, belief: Belief, raw: bytes) -> None:
-        if belief.outcome != "pending":
-            self._run_kept(service, raw)
+    def _catch_up(self) -> None:
+        """Take what waited for the program, once it is done."""
+        while self._unstarted and not self._is_busy():
+            self._start_service(self._unstarted.pop(0))
+        for service, accepted in list(self._later.items()):
+            if self._is_busy():
+                return
+            del self._later[service]
+            if not self.receive(self._topics.config(service), accepted.raw):
+                self._later[service] = accepted
+
+    def _start_service(self, service: str) -> None:
+        belief = self._belief[service]
+        if belief.current is None or belief.outcome == "deleted":
             return
+        if self._is_busy():
+            self._unstarted.append(service)
+        elif belief.outcome == "pending":
+            self._start_unfinished(service, belief, belief.current)
+        else:
+            accepted, verdict = self._try_kept(service, belief.current)
+            if accepted is not None and verdict.state != "applied":
+                self._attempts[service] = self._attempt(accepted, verdict)
+            self._say(service, accepted, verdict)
+
+    def _start_unfinished(self, service: str, belief: Belief, raw: bytes) -> None:
         # Should this try end the process too, the next start begins with the one before and hears the
         # broker: otherwise one message that kills the program could never be replaced from afar.
-        trouble = self._conclude(service, _undone(belief))
-        if not self._run_kept(service, raw, belief, trouble) and belief.previous is not None:
-            self._run_kept(service, belief.previous)
+        self._conclude(service, ended(belief, _FATAL, fatal(belief.attempt)), _FATAL)
+        accepted, verdict = self._try_kept(service, raw)
+        attempt = self._attempts[service]
+        if accepted is not None:
+            attempt = self._attempt(accepted, verdict)
+            if verdict.state == "applied" and belief.attempt and belief.attempt.sequence != attempt.sequence:
+                attempt = belief.attempt  # it was a re-seal of what ran
+        self._say(service, accepted, self._conclude(service, ended(belief, verdict, attempt), verdict))
+        if verdict.state != "applied" and belief.previous is not None:
+            self._say(service, *self._try_kept(service, belief.previous))
 
-    def _run_kept(
-        self,
-        service: str,
-        raw: bytes,
-        unfinished: Belief | None = None,
-        trouble: tuple[ErrorContext, ...] = (),
-    ) -> bool:
-        """Apply a message that was accepted before, and tell whether that worked."""
+    def _try_kept(self, service: str, raw: bytes) -> tuple[Accepted | None, Verdict]:
+        """Apply a message that was accepted before, and tell how that ended."""
         accepted: Accepted | None = None
-        rejection: RejectedUpdate | None
         try:
             accepted, flag = self._trust.recall(self._topics.config(service), raw)
             if flag == REVOKED and self._on_revoked == "refuse-start":
                 raise RejectedUpdate("revoked-key", 5, f"key {accepted.update.key_id} was revoked")
-            rejection = self._hand_over(service, accepted, self._check(service, accepted))
-            if not rejection:
-                self._flag_signer(service, flag)
-        except RejectedUpdate as error:
-            rejection = error
-        if unfinished is not None and not rejection:
-            trouble = self._conclude(service, replace(unfinished, outcome="applied"))
-        self._say(service, accepted, "rejected" if rejection else "applied", rejection, trouble)
-        return not rejection
+            values = self._program.check(accepted)
+        except RejectedUpdate as rejection:
+            return accepted, refused(rejection)
+        verdict = self._program.hand_over(accepted, values, "cache")
+        if verdict.state == "pending":  # it has just started: another one would not end otherwise
+            return accepted, verdict._replace(state="rejected", reason="apply-failed")
+        if verdict.state == "applied":
+            self._flags.signer(service, flag)
+        return accepted, verdict
 
-    def _say(
-        self,
-        service: str,
-        accepted: Accepted | None,
-        state: State,
-        rejection: RejectedUpdate | None = None,
-        errors: tuple[ErrorContext, ...] = (),
-    ) -> None:
+    def _attempt(self, accepted: Accepted, verdict: Verdict) -> Attempt:
+        return attempt_of(accepted, verdict, self._calendar())
+
+    def _say(self, service: str, accepted: Accepted | None, verdict: Verdict) -> None:
         update = accepted.update if accepted else None
-        self._said_flags[service] = self._all_flags(service)
-        self._report(
-            Report(
-                service,
-                update.generation if update else None,
-                update.sequence if update else None,
-                update.config_version if update else None,
-                state,
-                rejection.reason if rejection else None,
-                self._said_flags[service],
-                (*(rejection.contexts if rejection else ()), *errors),
-            )
-        )
-
-
-def _undone(pending: Belief) -> Belief:
-    """Return the belief without an unfinished message: only its number stays."""
-    return Belief(pending.floor, pending.previous, None, "rejected", pending.current)
+        self._report(Report.about(service, update, verdict, self._flags.say(service)))

@@ -7,22 +7,16 @@ set aside and counts as lost, never as partly true; belief belongs to one trust 
 from __future__ import annotations
 
 import contextlib
-import errno
-import hashlib
-import json
-import os
-import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from config_daemon.wire import values
 from config_daemon.wire.keyring import KEYRING
+from config_daemon.wire.status import Attempt
+from config_daemon.worker.durable import DAMAGED, framed, members_of, read, replace
 from config_daemon.worker.trust import Belief, Floor
 
-MAX_BYTES = 8 << 20
-_DAMAGED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-_OUTCOMES = ("pending", "applied", "rejected", "deleted", None)
+_OUTCOMES = ("pending", "applied", "rejected", "rolled-back", "deleted", None)
 
 
 class Kept(NamedTuple):
@@ -55,10 +49,10 @@ class Keep:
         """
         path = self._path(service)
         try:
-            return Kept(self._parse(_read(path)), False)
+            return Kept(self._parse(read(path)), False)
         except FileNotFoundError:
             return Kept(Belief(), False)
-        except _DAMAGED:
+        except DAMAGED:
             self.set_aside(service)
             return Kept(Belief(), True)
 
@@ -69,7 +63,7 @@ class Keep:
         """
         path = self._path(KEYRING)
         try:
-            members = _members(_read(path))
+            members = members_of(read(path))
             if members["anchor"] != self._anchor:
                 return KeptKeyring(None, (), (), False)
             past = tuple(bytes.fromhex(each) for each in members["past"])
@@ -77,7 +71,7 @@ class Keep:
             return KeptKeyring(members["keyring"].encode("utf-8"), past, steps, False)
         except FileNotFoundError:
             return KeptKeyring(None, (), (), False)
-        except _DAMAGED:
+        except DAMAGED:
             self.set_aside(KEYRING)
             return KeptKeyring(None, (), (), True)
 
@@ -90,7 +84,7 @@ class Keep:
             "anchor": self._anchor, "keyring": raw.decode("utf-8"), "past": [key.hex() for key in past],
             "steps": [step.decode("utf-8") for step in steps],
         }  # fmt: skip
-        self._write(KEYRING, members)
+        replace(self._path(KEYRING), framed(members))
 
     def set_aside(self, subject: str) -> None:
         """Move a file that cannot be used out of the way, for a person to look at."""
@@ -111,54 +105,23 @@ class Keep:
             "previous": _text(belief.previous),
             "outcome": belief.outcome,
             "unused": _text(belief.unused),
+            "attempt": belief.attempt and belief.attempt.model_dump(mode="json"),
         }
-        self._write(service, members)
-
-    def _write(self, subject: str, members: Mapping[str, Any]) -> None:
-        # not escaped: some characters would take six times the bytes, and three of the largest messages too many
-        body = json.dumps(members, ensure_ascii=False).encode()
-        self._replace(self._path(subject), hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+        replace(self._path(service), framed(members))
 
     def _parse(self, content: bytes) -> Belief:
-        members = _members(content)
+        members = members_of(content)
         if members["outcome"] not in _OUTCOMES:
             raise ValueError("unknown outcome")
         current, previous = _bytes(members["current"]), _bytes(members["previous"])
-        floor = _floor(members["floor"]) if members["anchor"] == self._anchor else None
-        return Belief(floor, current, previous, members["outcome"], _bytes(members.get("unused")))
+        unused = _bytes(members.get("unused"))
+        if members["anchor"] != self._anchor:
+            return Belief(None, current, previous, members["outcome"], unused)
+        floor, attempt = _floor(members["floor"]), _attempt(members.get("attempt"))
+        return Belief(floor, current, previous, members["outcome"], unused, attempt)
 
     def _path(self, subject: str) -> Path:
         return self._folder / f"{subject}.state"
-
-    @staticmethod
-    def _replace(path: Path, content: bytes) -> None:
-        beside = path.with_suffix(".new")
-        with contextlib.suppress(FileNotFoundError):
-            beside.unlink()
-        descriptor = os.open(
-            beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.rename(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def _members(content: bytes) -> dict[str, Any]:
-    digest, _, body = content.partition(b"\n")
-    if hashlib.sha256(body).hexdigest().encode() != digest:
-        raise ValueError("the digest does not fit")
-    values.check_parts(body)
-    members = json.loads(body)
-    if not isinstance(members, dict):
-        raise TypeError("not an object")
-    return members
 
 
 def _text(raw: bytes | None) -> str | None:
@@ -180,22 +143,9 @@ def _floor(members: Any) -> Floor | None:
     return Floor(generation, sequence, body_sha256)
 
 
-def _read(path: Path) -> bytes:
-    """Return the content of a regular file.
-
-    Raises: ValueError when it is a link, a folder, a pipe; OSError.
-    """
+def _attempt(members: Any) -> Attempt | None:
+    """Return the last attempt; None when another version told it otherwise, for nothing but words depends on it."""
     try:
-        # O_NONBLOCK: opening a pipe would wait for its writer
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket
-            raise ValueError("not a file") from error
-        raise
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("not a file")
-        with os.fdopen(descriptor, "rb", closefd=False) as stream:
-            return stream.read(MAX_BYTES + 1)
-    finally:
-        os.close(descriptor)
+        return None if members is None else Attempt.model_validate(members)
+    except ValueError:
+        return None

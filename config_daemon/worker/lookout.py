@@ -59,6 +59,11 @@ class Lookout:
         keyrings = [self._topics.every_keyring_number, self._topics.keyring]
         return [*keyrings, self._topics.beacon, *sorted(shards)]
 
+    @property
+    def beacon(self) -> int:
+        """Return the highest number of a beacon seen in this process, 0 before the first."""
+        return self._freshness.highest
+
     def take(self, topic: str, raw: bytes, floors: Mapping[str, Floor | None]) -> bool:
         """Take a message on a beacon's topic; True when what is known about services may have changed.
 

@@ -22,13 +22,14 @@ from config_daemon.wire.keyring import MAX_CONFIG_KEYS, Keyring, follow
 from config_daemon.wire.keys import key_id
 from config_daemon.wire.messages import CONFIG_UPDATE, ConfigUpdate, parse_update
 from config_daemon.wire.sealing import unseal
+from config_daemon.wire.status import Attempt
 from config_daemon.wire.tail import cut_tail
 from config_daemon.wire.topics import Topics
 
 RETIRED, REVOKED = "stale", "revoked-signer"  # what runs was signed by a key that is not believed today
 MAX_PAST_KEYS = 4
 MAX_STEPS, MAX_STEP_BYTES = 8, 1 << 20  # as many as a daemon looks at in one go
-Outcome = Literal["pending", "applied", "rejected", "deleted"]
+Outcome = Literal["pending", "applied", "rejected", "rolled-back", "deleted"]
 
 
 class Floor(NamedTuple):
@@ -43,7 +44,8 @@ class Floor(NamedTuple):
 class Belief:
     """What is kept for one topic: floor, the message that runs, the one before, how the last attempt ended.
 
-    `unused` is the message at the floor where that is not `current`: refused, failed, or a tombstone.
+    `unused` is the message at the floor where that is not `current`: refused, failed, or a tombstone;
+    `attempt` is what a status says of the last message that was tried.
     """
 
     floor: Floor | None = None
@@ -51,6 +53,7 @@ class Belief:
     previous: bytes | None = None
     outcome: Outcome | None = None
     unused: bytes | None = None
+    attempt: Attempt | None = None
 
     @property
     def at_floor(self) -> bytes | None:

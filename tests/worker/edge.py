@@ -16,6 +16,7 @@ from config_daemon.errors import ErrorContext, InvalidConfig
 from config_daemon.worker.follow import FirstUse, Follower
 from config_daemon.worker.keep import Keep
 from config_daemon.worker.lookout import Lookout
+from config_daemon.worker.program import Handed
 from config_daemon.worker.report import Report
 from config_daemon.worker.trust import Belief, Trust
 from tests.keyrings import ring_of
@@ -63,6 +64,7 @@ class Edge:
             validate={SERVICE: self._validate},
             lookout=self.lookout,
             first_use=first_use,
+            calendar=lambda: self.calendar_ms,
         )
 
     def start(self) -> Self:
@@ -116,7 +118,8 @@ class Edge:
             raise InvalidConfig("it breaks the definition", contexts=[PROBLEM])
         return self.on_validate(values)
 
-    def _apply(self, _service: str, values: Any) -> None:
+    def _apply(self, handed: Handed) -> None:
+        values = handed.values
         self.attempts.append(copy.deepcopy(values))
         self.on_apply(values)
         if "failing" in values and not self.mended:

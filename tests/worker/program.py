@@ -22,6 +22,7 @@ from config_daemon.wire.topics import Topics
 from config_daemon.worker.follow import Follower
 from config_daemon.worker.keep import Keep
 from config_daemon.worker.lookout import Lookout
+from config_daemon.worker.program import Handed
 from config_daemon.worker.report import Report
 from config_daemon.worker.trust import Trust
 
@@ -42,8 +43,9 @@ def main(folder: str, public_key: str) -> None:
         follower.receive(topics.config(SERVICE), base64.b64decode(line))
 
 
-def apply(_service: str, values: Any) -> None:
+def apply(handed: Handed) -> None:
     """Run with new values."""
+    values = handed.values
     if "deadly" in values:
         os.kill(os.getpid(), signal.SIGKILL)
     say("applied", values)

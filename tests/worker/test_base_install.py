@@ -51,7 +51,7 @@ topics = Topics()
 trust = Trust(of_key(public_key_from_text(sys.argv[2])), ["stt-worker"], topics)
 applied, reports = [], []
 follower = Follower(trust, Keep(Path(sys.argv[1]), trust.anchor), ["stt-worker"], topics,
-                    lambda service, values: applied.append(values), reports.append,
+                    lambda handed: applied.append(handed.values), reports.append,
                     Lookout(trust, ["stt-worker"], topics, "edge", lambda topic, raw: None), first_use="run")
 follower.start()
 assert follower.receive(topics.config("stt-worker"), bytes.fromhex(sys.argv[3]))

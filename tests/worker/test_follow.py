@@ -178,7 +178,8 @@ def test_services_do_not_touch_each_other(edge: Edge) -> None:
     applied: list[tuple[str, Any]] = []
     keep = Keep(edge.folder, trust.anchor)
     both = Follower(
-        trust, keep, [SERVICE, "global"], TOPICS, lambda *what: applied.append(what), edge.reports.append,
+        trust, keep, [SERVICE, "global"], TOPICS,
+        lambda handed: applied.append((handed.service, handed.values)), edge.reports.append,
         edge.lookout, first_use="run",
     )  # fmt: skip
     both.start()

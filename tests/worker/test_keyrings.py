@@ -105,7 +105,7 @@ class Edge:
             self.keep,
             [SERVICE],
             TOPICS,
-            apply=lambda _, values: self.applied.append(values),
+            apply=lambda handed: self.applied.append(handed.values),
             report=self.reports.append,
             lookout=lookout,
             first_use=first_use,

@@ -48,7 +48,7 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
     )
     follower = Follower(
         trust, Keep(Path(environ["EDGE_STATE"]), trust.anchor), services, topics,
-        apply=lambda service, values: say({"given": service, "config": values}),
+        apply=lambda handed: say({"given": handed.service, "config": handed.values}),
         report=lambda report: say(asdict(report)), lookout=lookout,
         validate=dict.fromkeys(services, _refusing(environ.get("EDGE_REFUSES", ""))),
         first_use="run" if environ.get("EDGE_FIRST_USE") == "run" else "wait",
