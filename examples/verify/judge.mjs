@@ -3,7 +3,7 @@
 import { valueEnd } from "./strict-json.mjs";
 import { isBeacon, isConvergence, isHealth, isStatus, isUpdate } from "./members.mjs";
 import { follow, installed, ofKeys, unsealUnder } from "./keyring.mjs";
-import { Rejected, loadKey, read, sha256 } from "./unseal.mjs";
+import { Rejected, bodyOf, loadKey, read, sha256 } from "./unseal.mjs";
 
 export { Rejected, loadKey };
 
@@ -84,7 +84,7 @@ function judgeConvergence(raw, topic, held) {
 }
 
 /** Step 6 and 7: a config for a service of this reader, on its topic, with the checksum of its own bytes. */
-export function checkContent({ members, text }, topic, services) {
+function checkContent({ members, text }, topic, services) {
   const service = members.get("service");
   const mine = services.includes(service) && SERVICE.test(service);
   if (!mine || topic !== `system/config/${service}`) throw new Rejected(6, "wrong-service");
@@ -111,6 +111,13 @@ export function judge(raw, { topic, services, floor }, held) {
   checkContent({ members, text }, topic, services);
   checkGeneration(members, held);
   checkFloor(members, sha256(body), floor);
+  return members;
+}
+
+/** Read a config again that was judged before: keys, generations and floors are for what arrives. */
+export function recall(raw, { topic, services }) {
+  const { members, text } = read(bodyOf(raw), isUpdate);
+  checkContent({ members, text }, topic, services);
   return members;
 }
 
