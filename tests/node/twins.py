@@ -129,14 +129,10 @@ def live(
     calendar_ms: int = NOW_MS, first_use: str = "run", *, mended: bool = False, full: bool = False
 ) -> Order:
     """Return the order to begin a life of the program."""
-    now = {"clock": 1000.0, "calendar": calendar_ms}
     return {
-        "do": "live",
-        "now": now,
-        "key": bytes(KEY.verify_key).hex(),
-        "firstUse": first_use,
-        "mended": mended,
-    }
+        "do": "live", "now": {"clock": 1000.0, "calendar": calendar_ms}, "key": bytes(KEY.verify_key).hex(),
+        "firstUse": first_use, "mended": mended, "full": full,
+    }  # fmt: skip
 
 
 def deliver(topic: str, raw: bytes) -> Order:
@@ -150,5 +146,5 @@ def node_outcomes(orders: Iterable[Order], workplace: Path) -> list[Outcome]:
     argv = workshop(workplace, "follow_program.mjs")
     done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    outcomes = [json.loads(line) for line in done.stdout.splitlines()]
+    outcomes = [json.loads(line) for line in done.stdout.split("\n") if line]
     return [{**one, "reports": [_told(report) for report in one["reports"]]} for one in outcomes]
