@@ -29,6 +29,13 @@ export function ended(accepted, state, failure = null) {
   return { ...placeOf(accepted), state, reason, errors, at: new Date().toISOString() };
 }
 
+/** Return what became of a message, for the program: of one that was not accepted, nothing in it is told. */
+export function verdict(service, accepted, state, failure, trouble, flags) {
+  const { generation = null, sequence = null, config_version = null } = accepted?.update ?? {};
+  const { reason = null, errors = [] } = failure ?? {};
+  return { service, generation, sequence, config_version, state, reason, flags, errors: [...errors, ...trouble] };
+}
+
 /** The newest message that is known to work: of an unfinished one nobody knows. */
 const good = (belief) => (belief.outcome === "pending" ? belief.previous : belief.current);
 

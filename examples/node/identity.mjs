@@ -1,8 +1,8 @@
 // Who this worker is: a key to sign what it says, one that secrets could be sealed to, and a number that grows with
 // every start. Made at the first start; the private halves never leave the folder.
 import { createPrivateKey, createPublicKey, randomBytes, sign } from "node:crypto";
-import { statSync } from "node:fs";
-import { join } from "node:path";
+import { readdirSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { sha256, signedBytes } from "../verify/unseal.mjs";
 import { Damaged, readMembers, replaceFile, writeMembers } from "./files.mjs";
 
@@ -22,6 +22,9 @@ function seedsIn(path) {
     throw new Error(`${path} can be read by others: chmod 600 it, and enrol this worker again with new keys`);
   }
   if (kept !== null) return kept;
+  if (readdirSync(dirname(path)).some((name) => name.endsWith(".state"))) {
+    throw new Error(`${path} is gone: put it back, or empty its folder and enrol this worker again with new keys`);
+  }
   const seeds = { signing: randomBytes(32).toString("hex"), box: randomBytes(32).toString("hex") };
   writeMembers(path, seeds);
   return seeds;

@@ -50,8 +50,8 @@ export class Link {
     const began = performance.now();
     const client = mqtt.connect(this.url, {
       ...this.mqttOptions, will, clientId: this.worker, protocolVersion: 5, clean: true, keepalive: 15,
-      connectTimeout: 5000, reconnectPeriod: 0, resubscribe: false, properties: { maximumPacketSize: LARGEST_PACKET },
-    }); // prettier-ignore
+      connectTimeout: 5000, reconnectPeriod: 0, resubscribe: false, reconnectOnConnackError: true, properties: { maximumPacketSize: LARGEST_PACKET },
+    });
     this.client = client;
     client.on("connect", () => {
       this.#subscribe();
@@ -75,6 +75,7 @@ export class Link {
 
   /** Have what is retained delivered again, soon. */
   again() {
+    if (this.isStopping) return;
     this.redelivery.wish(performance.now() / 1000, () => this.#subscribe());
   }
 

@@ -1,7 +1,7 @@
 // One service: what is kept of it, and steps 9 to 12. Nothing is applied that was not made durable first; a refusal
 // keeps what runs and raises the floor; what failed or was cut off is tried once more at each start.
 import { Rejected } from "../verify/unseal.mjs";
-import { Refused, cannotKeep, check, decide, ended, placeOf, problem, undone } from "./attempt.mjs";
+import { Refused, cannotKeep, check, decide, ended, placeOf, problem, undone, verdict } from "./attempt.mjs";
 import { compare } from "./beacon.mjs";
 import { NOTHING } from "./state.mjs";
 
@@ -136,14 +136,12 @@ export class Service {
     const { update } = accepted;
     if (!this.#runs(accepted)) {
       try {
-        const { generation, sequence, config_version: configVersion } = update;
-        await this.program.apply(this.name, values, { generation, sequence, configVersion, source });
+        await this.program.apply(this.name, values, update, source);
       } catch (error) {
         return new Refused("apply-failed", [problem("APPLY_FAILED", error, "Mend the cause; the next start tries it again.")]);
       }
     }
-    const told = { ...placeOf(accepted), source, applied_at: new Date().toISOString() };
-    this.running = { update, told };
+    this.running = { update, told: { ...placeOf(accepted), source, applied_at: new Date().toISOString() } };
     this.#flagSigner(null);
     return null;
   }
@@ -185,8 +183,7 @@ export class Service {
 
   #attempted(accepted, failure, before = null) {
     const isOfAnother = before !== null && before.body_sha256 !== accepted.floor.body_sha256;
-    if (isOfAnother && failure === null) return before;
-    return ended(accepted, failure ? "rejected" : "applied", failure);
+    return isOfAnother && failure === null ? before : ended(accepted, failure ? "rejected" : "applied", failure);
   }
 
   #flagSigner(flag) {
@@ -200,9 +197,6 @@ export class Service {
 
   #tell(accepted, state, failure = null, trouble = []) {
     this.saidFlags = this.flags.join();
-    const { generation = null, sequence = null, config_version = null } = accepted?.update ?? {};
-    const errors = [...(failure?.errors ?? []), ...trouble];
-    const reason = failure?.reason ?? null;
-    this.say({ service: this.name, generation, sequence, config_version, state, reason, flags: this.flags, errors });
+    this.say(verdict(this.name, accepted, state, failure, trouble, this.flags));
   }
 }

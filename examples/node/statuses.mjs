@@ -14,10 +14,12 @@ export class Statuses {
     Object.assign(this, { identity, publish, describe });
     this.due = new Map(services.map((service) => [service, 0])); // seconds; when to say it next
     this.saidAt = new Map();
+    this.said = new Map();
   }
 
-  /** Say it soon. */
+  /** Say it soon, where it is anything new: not each refusal of what somebody writes is. */
   changed(service) {
+    if (this.said.get(service) === this.#gist(service)) return;
     const next = (this.saidAt.get(service) ?? -Infinity) + LEAST_SECONDS;
     this.due.set(service, Math.min(this.due.get(service), next));
   }
@@ -34,7 +36,13 @@ export class Statuses {
       const { worker } = this.identity.publicKeys;
       this.publish(`system/status/${service}/${worker}`, this.identity.status(service, this.describe(service)), true);
       this.saidAt.set(service, now);
+      this.said.set(service, this.#gist(service));
       this.due.set(service, now + EVERY_SECONDS + JITTER_SECONDS * (2 * Math.random() - 1));
     }
+  }
+
+  /** All but the number of the beacon, which grows without any news. */
+  #gist(service) {
+    return JSON.stringify({ ...this.describe(service), beacon: null });
   }
 }

@@ -47,7 +47,8 @@ export class ConfigWorker extends EventEmitter {
     this.publicKeys = identity.publicKeys;
     const program = {
       check: (service, values) => check(values, service),
-      apply: (service, values, meta) => this.#call("config", values, { service, ...meta }),
+      apply: (service, values, { generation, sequence, config_version: configVersion }, source) =>
+        this.#call("config", values, { service, generation, sequence, configVersion, source }),
       deleted: (service) => this.#call("deleted", service).catch((error) => this.emit("note", `deleted: ${error.message}`)),
     };
     const time = { clock: () => performance.now() / 1000, calendar: Date.now };

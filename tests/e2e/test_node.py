@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from config_daemon.errors import RejectedUpdate
 from config_daemon.wire.status import Status, read_status
 from config_daemon.wire.workerkeys import PublicKeys
-from tests.broker_fixtures import ClientFactory
+from tests.broker_conf import Tls
+from tests.broker_fixtures import BrokerFactory, ClientFactory
 from tests.e2e.attacker import KEYRING, Attacker, HouseKeys, members
 from tests.e2e.house import House, Process, until
 from tests.e2e.test_trust_keys import at_generation
 from tests.e2e.test_weather import TOPIC, confirmed
 from tests.node.programs import workshop
-from tests.real_broker import Broker
+from tests.real_broker import HOST, Broker
 
 STATUS, PRESENCE = "system/status/stt-worker/kitchen", "system/presence/kitchen"
 
@@ -32,13 +34,13 @@ class Kitchen:
         self.state, self._key = folder / "state", house.public_key
         self.process: Process
 
-    def start(self, **environment: str) -> Kitchen:
+    def start(self, options: dict[str, Any] | None = None, **environment: str) -> Kitchen:
         """Begin another life; REFUSE and DIE are values at which the program throws or ends."""
-        options = {
+        whole = {
             "services": ["stt-worker"], "worker": "kitchen", "broker": self._house.broker_url,
-            "state": str(self.state), "publicKey": self._key,
+            "state": str(self.state), "publicKey": self._key, **(options or {}),
         }  # fmt: skip
-        self.process = Process(self._argv, {"NODE_WORKER": json.dumps(options), **environment})
+        self.process = Process(self._argv, {"NODE_WORKER": json.dumps(whole), **environment})
         self._house._processes.append(self.process)
         return self
 
@@ -106,7 +108,7 @@ def test_it_applies_and_says_so_under_a_key_of_its_own_and_refuses_what_is_old(
     kitchen.reported(state="rejected", reason="rollback")
     shown = attacker.first("system/evidence/stt-worker/kitchen", lambda body: body["config_version"] == 2)
     assert shown == attacker.of_version(2)
-    after = kitchen.says("after the replay", lambda one: one.order >= said.order)
+    after = kitchen.status(attacker.last(STATUS))
     assert (after.running, after.last_attempt) == (said.running, said.last_attempt)
     with pytest.raises(RejectedUpdate):
         kitchen.status(attacker.last(STATUS).replace(b'"config_version":2', b'"config_version":3'))
@@ -201,3 +203,61 @@ def test_it_follows_new_keys_and_a_revocation(house: House, kitchen: Kitchen) ->
     house.set("stt-worker", vad_threshold=0.3)
     kitchen.start().given(0.2, "cache")  # it remembers the keyring, whose keys its anchor does not list
     kitchen.given(0.3)
+
+
+def test_keys_that_are_gone_are_not_made_anew_beside_what_is_believed(house: House, kitchen: Kitchen) -> None:
+    house.set("stt-worker", vad_threshold=0.1)
+    kitchen.given(0.1)
+    kitchen.process.kill()
+    (kitchen.state / "worker.keys").unlink()
+    assert kitchen.start().process.wait() == 1
+    assert any("worker.keys is gone: put it back" in line for line in kitchen.process.talk)
+    (kitchen.state / "worker.keys").write_text("{}")
+    (kitchen.state / "worker.keys").chmod(0o600)
+    assert kitchen.start().process.wait() == 1
+    assert any("was changed or cut" in line for line in kitchen.process.talk)
+
+
+def test_it_speaks_tls_with_a_password_below_another_prefix(
+    broker_factory: BrokerFactory, tmp_path: Path, raw_client: ClientFactory
+) -> None:
+    ca, tls = trustme.CA(), Tls(*(tmp_path / name for name in ("ca.crt", "server.crt", "server.key")))
+    ca.cert_pem.write_to_path(tls.ca)
+    server = ca.issue_cert(HOST)
+    server.private_key_pem.write_to_path(tls.key)
+    server.cert_chain_pems[0].write_to_path(tls.certificate)
+    broker = broker_factory(tls=tls, users={"kitchen": "its word", "daemon": "another"})
+    host = broker.url.partition("://")[2]
+    house = House(tmp_path / "data", f"mqtts://daemon:another@{host}")
+    prefix = {"CONFIG_DAEMON_TOPIC_PREFIX": "site-1", "CONFIG_DAEMON_MQTT_CA_FILE": str(tls.ca)}
+    try:
+        house.daemon(**prefix)
+        house.set("stt-worker", vad_threshold=0.1)
+        watcher = raw_client(house.broker_url, ca=tls.ca)
+        watcher.subscribe("site-1/#")
+        kitchen = Kitchen(house, Attacker(watcher), tmp_path / "kitchen")
+        login = {"username": "kitchen", "password": "a wrong word", "ca": tls.ca.read_text()}
+        where = {"broker": f"mqtts://{host}", "topicPrefix": "site-1"}
+        kitchen.start({**where, "mqttOptions": login})
+        until(lambda: [line for line in kitchen.process.talk if "Not authorized" in line], "a refusal")
+        assert not any("a wrong word" in line for line in kitchen.process.talk)
+        kitchen.process.kill()
+        kitchen.start({**where, "mqttOptions": {**login, "password": "its word"}}).given(0.1)
+        kitchen.status(watcher.wait_for_topic("site-1/status/stt-worker/kitchen").payload)
+        assert watcher.wait_for_topic("site-1/presence/kitchen").payload == b"online"
+    finally:
+        house.close()
+
+
+def test_the_example_of_ten_lines_runs(house: House, tmp_path: Path) -> None:
+    house.daemon()
+    house.set("stt-worker", vad_threshold=0.4)
+    node, _ = workshop(tmp_path / "workshop", "worker_program.mjs")
+    example = tmp_path / "workshop/examples/node/example.mjs"
+    assert len(example.read_text().splitlines()) <= 11  # and one that says how to call it
+    (tmp_path / "key.pem").write_text(house.public_key)
+    argv = ["env", "-C", str(tmp_path), node, str(example), house.broker_url, "stt-worker", "key.pem"]
+    process = Process(argv, {})
+    house._processes.append(process)
+    until(lambda: "vad_threshold: 0.4" in " ".join(process.lines), f"version 1; {process.talk}")
+    assert process.stop() == 0
