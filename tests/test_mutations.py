@@ -16,13 +16,14 @@ from typing import NamedTuple
 import pytest
 
 from config_daemon.errors import RejectedUpdate
+from config_daemon.wire.status import read_status
 from config_daemon.wire.topics import Topics
 from config_daemon.worker.trust import Belief, Trust
 from tests.keyrings import ring_of
 from tools import keyring_mutants as k
 from tools import wire_mutants as m
 from tools.beacon_vectors import BEACON_TOPIC, SHARD_TOPIC
-from tools.wire_messages import KEYS, TOPIC
+from tools.wire_messages import IDS, KEYS, TOPIC
 
 SEED = 20260314
 PART = 5_000
@@ -71,6 +72,19 @@ KEYRING_CLASSES: dict[m.Mutants, int] = {
 }
 
 
+STATUS_CLASSES: dict[m.Mutants, int] = {
+    m.bit_flips: 1,
+    m.byte_edits: 1,
+    m.splices: 1,
+    m.json_edits: 1,
+    m.duplicate_keys: 1,
+    m.white_space: 1,
+    m.rewritten: 1,
+    m.base64_variants: 1,
+    m.no_statuses: 2,
+}
+
+
 class Reader(NamedTuple):
     """One kind of message: the good ones, and how a worker reads them; returns what the message says."""
 
@@ -92,13 +106,19 @@ def read_keyring(raw: bytes) -> object:
     return TRUST.follow(raw)
 
 
+def read_one_workers_status(raw: bytes) -> object:
+    return read_status(raw, "stt-worker", "kitchen", KEYS["beta"].verify_key, IDS["beta"])
+
+
 CONFIGS = Reader("", m.GOOD, read_config)
 BEACON = Reader("beacon ", m.BEACONS, read_beacon)
 KEYRING = Reader("keyring ", k.KEYRINGS, read_keyring)
+STATUS = Reader("status ", m.STATUSES, read_one_workers_status)
 READERS = (
     (CONFIGS, CLASSES, 100_000),
     (BEACON, BEACON_CLASSES, 80_000),
     (KEYRING, KEYRING_CLASSES, 80_000),
+    (STATUS, STATUS_CLASSES, 60_000),
 )
 
 

@@ -18,10 +18,12 @@ from jsonschema import Draft202012Validator
 
 from config_daemon.errors import RejectedUpdate
 from config_daemon.wire.beacon import Beacon, list_digest, parse_beacon, shard_of
+from config_daemon.wire.convergence import CONVERGENCE, parse_convergence
 from config_daemon.wire.keyring import installed_keyring
 from config_daemon.wire.keys import key_id, public_key_from_text
 from config_daemon.wire.messages import HEALTH, parse_health
 from config_daemon.wire.sealing import unseal
+from config_daemon.wire.status import read_status
 from config_daemon.wire.tail import MAX_MESSAGE_BYTES, TAIL_BYTES
 from config_daemon.wire.topics import Topics
 from config_daemon.worker.trust import Belief, Floor, Trust
@@ -31,6 +33,13 @@ from tools import publish_wire
 from tools.beacon_vectors import BEACON_TOPIC, CAMERA, SHARD_TOPIC, beacon, lit
 from tools.keyring_messages import HELD, KEYRING_TOKENS, KEYRING_TOPIC, ODD_KEYRINGS, ring, signed
 from tools.odd_bodies import BEACON_TOKENS, ODD_BEACONS, ODD_UPDATES, TOKENS, odd_bodies
+from tools.status_messages import (
+    CONVERGENCE_TOPIC,
+    ODD_CONVERGENCES,
+    ODD_STATUSES,
+    STATUS_TOKENS,
+    STATUS_TOPIC,
+)
 from tools.wire_messages import PUBLIC, TOPIC, Vector, body_sha256, sealed, update
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,7 +78,8 @@ def body_type(vector: dict[str, Any]) -> str:
         return "beacon"
     if TOPICS.is_keyring(vector["topic"]):
         return "keyring"
-    return "health" if vector["topic"].startswith("system/health/") else "config-update"
+    named = vector["topic"].split("/")[1]
+    return named if named in ("health", "status", "convergence") else "config-update"
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -111,12 +121,30 @@ def python_verdict(vector: dict[str, Any]) -> tuple[Verdict, str | None]:
             if parse_health(body).key_id != key_id(bytes(key)):
                 raise RejectedUpdate("wrong-key", 5)
             return ("good", None, None), body_sha256(raw)
+        if body_type(vector) == "status":
+            said = TOPICS.status_about(vector["topic"])
+            assert said is not None
+            (key,) = trust.keyring.config_keys  # the one that was enrolled for this worker
+            read_status(raw, *said, key, key_id(bytes(key)))
+            return ("good", None, None), body_sha256(raw)
+        if body_type(vector) == "convergence":
+            return python_verdict_of_convergence(raw, vector, trust), body_sha256(raw)
         floor = vector["floor"] and Floor(**vector["floor"])
         accepted = trust.judge(vector["topic"], raw, Belief(floor))
     except RejectedUpdate as refused:
         return ("rejected", refused.step, refused.reason), None
     assert accepted.again == (accepted.floor == floor)
     return ("good", None, None), accepted.floor.body_sha256
+
+
+def python_verdict_of_convergence(raw: bytes, vector: dict[str, Any], trust: Trust) -> Verdict:
+    body, key = unseal(raw, CONVERGENCE, trust.keyring.config_keys)
+    read = parse_convergence(body)
+    if read.key_id != key_id(bytes(key)):
+        raise RejectedUpdate("wrong-key", 5)
+    if read.service != TOPICS.convergence_of(vector["topic"]):
+        raise RejectedUpdate("wrong-service", 6)
+    return "good", None, None
 
 
 def run_node(*arguments: str) -> str:
@@ -182,13 +210,16 @@ def test_the_suite_has_every_refusal_and_names_its_step() -> None:
     assert sum(load(path)["verdict"] == "good" for path in FILES) >= 10
     of = {
         kind: {(v["step"], v["reason"]) for v in map(load, FILES) if body_type(v) == kind} - {(None, None)}
-        for kind in ("config-update", "beacon", "keyring")
+        for kind in ("config-update", "beacon", "keyring", "status", "convergence")
     }
     order = {(7, "bad-checksum"), (9, "rollback"), (9, "fork")}
     assert of["config-update"] == REFUSALS - OF_KEYRINGS_ONLY
     assert of["beacon"] == REFUSALS - OF_KEYRINGS_ONLY - order - {(1, "oversize")}
     lacking = {(1, "oversize"), (6, "wrong-service"), (8, "keyring-behind")}
     assert of["keyring"] == REFUSALS - order - lacking
+    early = {(step, reason) for step, reason in REFUSALS if step <= 6} - {(5, "revoked-key")}
+    assert of["status"] == early
+    assert of["convergence"] == early - {(1, "oversize")}
 
 
 def test_both_readers_take_the_largest_message_there_may_be(tmp_path: Path) -> None:
@@ -242,8 +273,10 @@ def test_node_takes_no_keyring_as_an_anchor_that_does_not_vouch_for_itself(tmp_p
         (ODD_BEACONS, BEACON_TOKENS, {"topic": BEACON_TOPIC}, {None, 4, 5, 6}),
         (ODD_BEACONS, BEACON_TOKENS, {"topic": SHARD_TOPIC}, {None, 4, 5, 6}),
         (ODD_KEYRINGS, TOKENS + KEYRING_TOKENS, {"topic": KEYRING_TOPIC, "known": False}, {None, 4, 5}),
+        (ODD_STATUSES, TOKENS + STATUS_TOKENS, {"topic": STATUS_TOPIC, "keys": ("beta",)}, {None, 4, 5, 6}),
+        (ODD_CONVERGENCES, TOKENS + STATUS_TOKENS, {"topic": CONVERGENCE_TOPIC}, {None, 4, 5, 6}),
     ],
-    ids=["config-update", "beacon", "shard", "keyring"],
+    ids=["config-update", "beacon", "shard", "keyring", "status", "convergence"],
 )
 def test_python_and_node_agree_about_a_thousand_odd_messages(
     plain: list[bytes],
@@ -256,7 +289,8 @@ def test_python_and_node_agree_about_a_thousand_odd_messages(
     python: dict[str, Verdict] = {}
     for number, body in enumerate(islice(odd_bodies(rng, plain, tokens), 1_000)):
         path = tmp_path / f"{number:04}.json"
-        raw = sealed(body, as_type=body_type({"topic": TOPIC, **where}))
+        signer = where.get("keys", ("alpha",))[0]
+        raw = sealed(body, by=signer, as_type=body_type({"topic": TOPIC, **where}))
         path.write_bytes(Vector("odd", "", raw, (0, ""), **where).as_json())
         python[path.stem] = python_verdict(load(path))[0]
     node = node_verdicts(sorted(tmp_path.iterdir()))
@@ -321,10 +355,13 @@ BEYOND_SCHEMAS = {
     *("keyring-number-float", "keyring-number-exponent", "keyring-generation-float", "keyring-rest"),
     *("keyring-surrogate", "keyring-key-newline", "keyring-key-twice", "keyring-revoked-twice"),
     *("keyring-no-root", "keyring-no-config", "keyring-root-upper", "keyring-five-config-keys"),
+    *("status-duplicate", "status-duplicate-nested", "status-duplicate-escaped", "status-nan", "status-rest"),
+    *("status-surrogate", "status-boot-float", "status-boot-exponent"),
+    *("convergence-duplicate", "convergence-count-float"),
 }
 
 
-@pytest.mark.parametrize("kind", ["config-update", "health", "beacon", "keyring"])
+@pytest.mark.parametrize("kind", ["config-update", "health", "beacon", "keyring", "status", "convergence"])
 def test_the_schemas_accept_what_is_good_and_refuse_what_is_misshapen(kind: str) -> None:
     schema = json.loads((ROOT / f"schemas/wire/{kind}.schema.json").read_text())
     Draft202012Validator.check_schema(schema)

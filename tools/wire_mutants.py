@@ -19,6 +19,7 @@ from config_daemon.wire.mac import seal_hmac
 from config_daemon.wire.sealing import canonical, media_type, pae
 from config_daemon.wire.tail import TAIL_BYTES
 from tools.beacon_vectors import EMPTY_SHA256, LISTED_SHA256, SHARD, beacon, lit, shard
+from tools.status_messages import REJECTED, status, told
 from tools.wire_messages import ED25519_ORDER, HEALTH, KEYS, numbered, sealed, update, with_signature
 
 ALPHA = KEYS["alpha"]
@@ -38,6 +39,11 @@ BEACONS = [
         beacon(services={"stt-worker": [1041, "00" * 32]}, audit={"history": [3, "5a" * 32]}, future=[1, "x"])
     ),
     *SHARDS,
+]
+STATUSES = [
+    told(),
+    told(status(boot=1773480413001, n=1, running=None, last_attempt=REJECTED, flags=["stale"])),
+    told(status(n=2000, beacon=0, last_attempt=None, future=[1, "x"])),
 ]
 KIND, BODY = media_type("config-update"), update()
 RIGHT = ALPHA.sign(pae(KIND, BODY)).signature
@@ -288,6 +294,40 @@ def no_beacons(rng: random.Random, good: Messages) -> Iterator[bytes]:
                 yield lit(body, by=rng.choice(("beta", "gamma")))
             case _:
                 yield seal_hmac(body, rng.choice((*names, "beacon")), key)
+
+
+def no_statuses(rng: random.Random, good: Messages) -> Iterator[bytes]:
+    """Statuses by the keys of others and under other types and MACs, messages of other types by the worker's key."""
+    names = (
+        "config-update",
+        "health",
+        "keyring",
+        "beacon",
+        "convergence",
+        "statuses",
+        "",
+        "dry-run",
+        "marks",
+    )
+    while True:
+        number = rng.randrange(1, 1 << 53)
+        body = rng.choice((status(n=number), status(boot=number, last_attempt=REJECTED)))
+        key = rng.choice((bytes(KEYS["beta"]), bytes(KEYS["beta"].verify_key), rng.randbytes(32)))
+        match rng.randrange(6):  # signing takes long: only what is yielded is signed
+            case 0:
+                yield sealed(
+                    rng.choice((update(sequence=number), body)), by="beta", as_type=rng.choice(names)
+                )
+            case 1:
+                yield rng.choice(good)[:-TAIL_BYTES] + told(body)[-TAIL_BYTES:]
+            case 2:
+                yield told(body)[:-TAIL_BYTES] + rng.choice(good)[-TAIL_BYTES:]
+            case 3:
+                yield rng.choice((*GOOD, *BEACONS))
+            case 4:
+                yield told(body, by=rng.choice(("alpha", "gamma")))
+            case _:
+                yield seal_hmac(body, rng.choice((*names, "status")), key)
 
 
 def _no_beacon(rng: random.Random, number: int, body: bytes) -> bytes:

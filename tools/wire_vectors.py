@@ -15,8 +15,10 @@ from typing import Any
 from config_daemon.wire.sealing import canonical, media_type, pae
 from config_daemon.wire.tail import MAX_MESSAGE_BYTES, TAIL_BYTES
 from tools.beacon_vectors import beacon_vectors
+from tools.convergence_vectors import convergence_vectors
 from tools.held_vectors import judged_under_keyrings
 from tools.keyring_vectors import keyring_vectors
+from tools.status_vectors import status_vectors
 from tools.wire_messages import (
     CONFIG,
     ED25519_ORDER,
@@ -42,7 +44,9 @@ BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
 def vectors() -> list[Vector]:
-    """Return every vector: about configs and health in the order of the steps, beacons, keyrings, what they change."""
+    """Return every vector: about configs and health in the order of the steps, beacons, keyrings, what they change,
+    statuses and convergences.
+    """
     groups = (
         _good_values(),
         _good_forms(),
@@ -58,6 +62,8 @@ def vectors() -> list[Vector]:
         *beacon_vectors(),
         *keyring_vectors(),
         *judged_under_keyrings(),
+        *status_vectors(),
+        *convergence_vectors(),
     ]
 
 

@@ -1,9 +1,9 @@
 // The checks of the protocol, in its order, with nothing but Node's own crypto: the first fault counts. What
 // lasts (keys, keyrings, floor) comes from the caller.
 import { valueEnd } from "./strict-json.mjs";
-import { isBeacon, isHealth, isUpdate } from "./members.mjs";
+import { isBeacon, isConvergence, isHealth, isStatus, isUpdate } from "./members.mjs";
 import { follow, installed, ofKeys, unsealUnder } from "./keyring.mjs";
-import { Rejected, loadKey, read, sha256 } from "./unseal.mjs";
+import { Rejected, bodyOf, loadKey, read, sha256 } from "./unseal.mjs";
 
 export { Rejected, loadKey };
 
@@ -13,6 +13,7 @@ const SERVICE = /^(?!keyring$)[a-z][a-z0-9-]{0,63}$/;
 const BEACON_TOPIC = "system/trust/beacon";
 const KEYRING_TOPIC = "system/trust/keyring";
 const MAX_KEYS = 4;
+const MAX_STATUS_BYTES = 2 ** 16;
 
 const isBelow = (topic, parent) => topic === parent || topic.startsWith(`${parent}/`);
 
@@ -66,6 +67,30 @@ function judgeBeacon(raw, topic, held) {
   return members;
 }
 
+/** Statuses: the only key that counts is the worker's own, and what it says is for its own topic. */
+function judgeStatus(raw, topic, held) {
+  if (raw.length > MAX_STATUS_BYTES) throw new Rejected(1, "oversize");
+  const { members } = open(raw, "status", isStatus, held);
+  const own = `system/status/${members.get("service")}/${members.get("worker")}`;
+  if (topic !== own) throw new Rejected(6, "wrong-service");
+  return members;
+}
+
+/** How far a message got: the generation in it is that message's, and none of the reader's business. */
+function judgeConvergence(raw, topic, held) {
+  const { members } = open(raw, "convergence", isConvergence, held);
+  if (topic !== `system/convergence/${members.get("service")}`) throw new Rejected(6, "wrong-service");
+  return members;
+}
+
+/** Step 6 and 7: a config for a service of this reader, on its topic, with the checksum of its own bytes. */
+function checkContent({ members, text }, topic, services) {
+  const service = members.get("service");
+  const mine = services.includes(service) && SERVICE.test(service);
+  if (!mine || topic !== `system/config/${service}`) throw new Rejected(6, "wrong-service");
+  if (configDigest(text) !== members.get("checksum")) throw new Rejected(7, "bad-checksum");
+}
+
 /** Return the digest by which a beacon names a shard's list: of its compact form, names sorted. */
 export function listDigest(services) {
   // names are ASCII and digests hex: nothing needs an escape, and sort() compares as code points do
@@ -76,17 +101,23 @@ export function listDigest(services) {
   return sha256(`{${lines.join(",")}}`);
 }
 
-/** Judge one message of the daemon's; the type follows from the topic. Returns its members as a Map, or throws Rejected. */
+/** Judge one message that is no keyring; the type follows from the topic. Returns its members as a Map, or throws Rejected. */
 export function judge(raw, { topic, services, floor }, held) {
   if (topic.startsWith("system/health/")) return open(raw, "health", isHealth, held).members;
   if (isBelow(topic, BEACON_TOPIC)) return judgeBeacon(raw, topic, held);
+  if (topic.startsWith("system/status/")) return judgeStatus(raw, topic, held);
+  if (topic.startsWith("system/convergence/")) return judgeConvergence(raw, topic, held);
   const { body, members, text } = open(raw, "config-update", isUpdate, held);
-  const service = members.get("service");
-  const mine = services.includes(service) && SERVICE.test(service);
-  if (!mine || topic !== `system/config/${service}`) throw new Rejected(6, "wrong-service");
-  if (configDigest(text) !== members.get("checksum")) throw new Rejected(7, "bad-checksum");
+  checkContent({ members, text }, topic, services);
   checkGeneration(members, held);
   checkFloor(members, sha256(body), floor);
+  return members;
+}
+
+/** Read a config again that was judged before: keys, generations and floors are for what arrives. */
+export function recall(raw, { topic, services }) {
+  const { members, text } = read(bodyOf(raw), isUpdate);
+  checkContent({ members, text }, topic, services);
   return members;
 }
 

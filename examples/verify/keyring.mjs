@@ -1,6 +1,6 @@
 // What a reader believes about keys, and the only way to change that: a keyring that a root of the one held
 // signed. It only goes on: numbers rise, generations never fall, and what was revoked stays revoked.
-import { Rejected, TAIL_BYTES, loadKey, read, sha256, unseal } from "./unseal.mjs";
+import { Rejected, bodyOf, loadKey, read, sha256, unseal } from "./unseal.mjs";
 import { isKeyring } from "./members.mjs";
 
 const MAX_PAST_KEYS = 4;
@@ -8,15 +8,25 @@ const MAX_PAST_KEYS = 4;
 /** Return what is held by whoever was given these keys: of one key that is number 0, of which there are no bytes. */
 export function ofKeys(hexes, generation = 1) {
   const keys = hexes.map(loadKey);
-  const none = { number: 0n, raw: null, revoked: new Set(), past: [] };
+  // of a single key a beacon names the digest of its 32 bytes
+  const none = { number: 0n, raw: null, sha256: sha256(Buffer.from(hexes[0], "hex")), revoked: new Set(), past: [] };
   return { ...none, generation: BigInt(generation), roots: keys, configKeys: keys };
 }
 
 /** Return what is held by whoever was given a keyring: a root that it lists itself signed it. */
 export function installed(raw) {
-  const keyring = readKeyring(Buffer.concat([raw.subarray(0, -TAIL_BYTES), Buffer.from("}")]), raw);
+  const keyring = readKeyring(bodyOf(raw), raw);
   unseal(raw, "keyring", keyring.roots);
   return { ...keyring, past: [] };
+}
+
+/** Return what was held before a restart: verified when it was taken, and perhaps by a root that it lists no more. */
+export const kept = (raw, past) => ({ ...readKeyring(bodyOf(raw), raw), past: past.map(loadKey) });
+
+/** Return what names the trust in these roots: the name of the only one, or a digest of all. */
+export function anchorOf({ roots }) {
+  const ids = roots.map(({ id }) => id).sort();
+  return ids.length === 1 ? ids[0] : sha256(ids.join("")).slice(0, 32);
 }
 
 /** Return what is held after these bytes were shown; `held` itself for its own bytes. Throws Rejected. */
@@ -78,7 +88,7 @@ function usable(listed) {
 }
 
 /** The keys that were believed once and are not now: only to say why one is refused. */
-function pastKeys(held, shown) {
+export function pastKeys(held, shown) {
   const known = [...held.past, ...held.configKeys];
   return known.filter(({ id }) => !shown.configKeys.some((one) => one.id === id)).slice(-MAX_PAST_KEYS);
 }

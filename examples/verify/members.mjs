@@ -111,10 +111,10 @@ export const isBeacon = shaped({
 const MAX_LISTED = 8;
 const MAX_CONFIG_KEYS = 4;
 const REASON_CHARACTERS = 200;
-const listedKey = shaped({ key_id: keyId, public_key: sha256, roles: listOf(text()) });
 // a character is a code point, of which some take two units of a JavaScript string
-const reason = (value) => typeof value === "string" && [...value].length <= REASON_CHARACTERS;
-const revocation = shaped({ key_id: keyId, at: timestamp, reason });
+const atMostCharacters = (most) => (value) => typeof value === "string" && [...value].length <= most;
+const listedKey = shaped({ key_id: keyId, public_key: sha256, roles: listOf(text()) });
+const revocation = shaped({ key_id: keyId, at: timestamp, reason: atMostCharacters(REASON_CHARACTERS) });
 const allDiffer = (list) => new Set(list.map((one) => one.get("key_id"))).size === list.length;
 const keyring = shaped({
   version,
@@ -133,3 +133,67 @@ export function isKeyring(members) {
   const counts = having("root") >= 1 && having("config") >= 1 && having("config") <= MAX_CONFIG_KEYS;
   return counts && keys.length <= MAX_LISTED && allDiffer(keys) && allDiffer(revoked);
 }
+
+const word = text(/^[a-z][a-z0-9-]{0,63}$/);
+const defaulted = (rule) => (value) => value === undefined || rule(value);
+const fewOf = (rule, most) => (value) => listOf(rule)(value) && value.length <= most;
+const [shortText, longText] = [atMostCharacters(100), atMostCharacters(500)];
+const place = { generation: counter, sequence: counter, config_version: counter, body_sha256: sha256 };
+const problem = shaped({
+  error_type: shortText,
+  error_code: text(/^[A-Z_]{1,64}$/),
+  message: longText,
+  suggestion: longText,
+  failed_field: defaulted(longText),
+  received_value: defaulted(shortText),
+  expected_type: defaulted(longText),
+  fallback_applied: defaulted(boolean),
+});
+
+/** Tell whether a Map has the members of a worker's status. */
+export const isStatus = shaped({
+  version,
+  service,
+  worker: service,
+  boot: counter,
+  n: counter,
+  key_id: keyId,
+  issued_at: timestamp,
+  beacon: atMost,
+  running: nullable(shaped({ ...place, source: oneOf("broker", "cache", "then"), applied_at: timestamp })),
+  last_attempt: nullable(
+    shaped({
+      ...place,
+      state: oneOf("applied", "rejected", "rolled-back", "pending", "deleted"),
+      reason: nullable(word),
+      errors: fewOf(problem, 12),
+      at: timestamp,
+    }),
+  ),
+  flags: fewOf(word, 12),
+  agent: shortText,
+});
+
+const laggard = shaped({
+  worker: service,
+  state: oneOf("applied", "pending", "rejected", "rolled-back", "offline", "silent", "stale"),
+  reason: nullable(word),
+});
+
+/** Tell whether a Map has the members of a convergence. */
+export const isConvergence = shaped({
+  version,
+  service,
+  config_version: counter,
+  generation: counter,
+  sequence: counter,
+  number: counter,
+  issued_at: timestamp,
+  key_id: keyId,
+  ...Object.fromEntries(
+    ["total", "applied", "pending", "rejected", "rolled_back", "offline", "silent", "stale"].map((name) => [name, count]),
+  ),
+  converged: boolean,
+  converged_ms: nullable(count),
+  worst: fewOf(laggard, 10),
+});

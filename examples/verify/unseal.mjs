@@ -39,7 +39,16 @@ export function loadKey(hex) {
   const y = BigInt(`0x${Buffer.from(bytes).reverse().toString("hex")}`) & (2n ** 255n - 1n);
   if (y >= PRIME || SMALL_ORDER_Y.has(y)) throw new Error("a public key of small order, or not canonical");
   const key = createPublicKey({ key: Buffer.concat([SPKI_PREFIX, bytes]), format: "der", type: "spki" });
-  return { key, id: sha256("cd-ed25519-v1\0", bytes).slice(0, 32) };
+  return { key, id: sha256("cd-ed25519-v1\0", bytes).slice(0, 32), hex: bytes.toString("hex") };
+}
+
+/** Return what the signature of a message covers, besides its type: everything before the tail, and a brace. */
+export const bodyOf = (raw) => Buffer.concat([raw.subarray(0, -TAIL_BYTES), Buffer.from("}")]);
+
+/** Return the bytes that are signed: the type and the body, each with its length. */
+export function signedBytes(bodyType, body) {
+  const type = `application/vnd.config-daemon.${bodyType}.v1+json`;
+  return Buffer.concat([Buffer.from(`DSSEv1 ${type.length} ${type} ${body.length} `), body]);
 }
 
 /** Steps 1 to 3: return the signed bytes and the key that verified them. */
@@ -51,9 +60,8 @@ export function unseal(raw, bodyType, keys) {
   const signature = Buffer.from(base64, "base64");
   // Node ignores the unused bits of the last digit; one signature has one spelling only
   if (signature.toString("base64") !== base64) throw new Rejected(2, "bad-tail");
-  const body = Buffer.concat([raw.subarray(0, -TAIL_BYTES), Buffer.from("}")]);
-  const type = `application/vnd.config-daemon.${bodyType}.v1+json`;
-  const signed = Buffer.concat([Buffer.from(`DSSEv1 ${type.length} ${type} ${body.length} `), body]);
+  const body = bodyOf(raw);
+  const signed = signedBytes(bodyType, body);
   const signer = keys.find(({ key }) => verify(null, signed, key, signature));
   if (signer === undefined) throw new Rejected(3, "bad-signature");
   return { body, signer };
