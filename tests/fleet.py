@@ -11,6 +11,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 from config_daemon.errors import RejectedUpdate
@@ -146,8 +147,9 @@ class Fleet(Operator):
         """Run `keys rotate --activate`."""
         self.ask("activate-key")
 
-    def ask(self, kind: str, **arguments: str) -> None:
-        """Leave a request, and let the daemon answer it."""
+    def ask(self, kind: str, **arguments: Any) -> None:
+        """Leave a request, and let the daemon answer it; to rebuild is insisted on."""
+        arguments = {"force": True, **arguments} if kind == "rebuild" else arguments
         if kind in ("rebuild", "restore") or arguments.get("what") == "lkg":
             self.laws.may_rebuild = True
         request = self.host.files.requests / f"{uuid.uuid4()}.json"

@@ -192,6 +192,7 @@ def _build(
     )  # fmt: skip
     carry = {
         **dict.fromkeys(("adopt", "rebuild", "restore"), recovery.carry),
+        "dry-run": recovery.preview,
         "activate-key": lambda request: {"key_id": identity.activate(request.arguments.get("key_id"))},
     }
     requests = Requests(files.requests, board, carry, sealer.now, time.time)

@@ -152,8 +152,8 @@ class Sight:
         self._unread.update(dict.fromkeys(services))
 
     def accept(self) -> None:
-        """Take the database as it is for the true one, whatever place was expected in it."""
-        self._expected, self.place, self._stale = (), None, True
+        """Take the database as it is for the true one, whatever place was expected in it; look at once."""
+        self._expected, self.place, self._stale, self._not_before = (), None, True, 0.0
         self._findings.close("not-the-newest")
         self._findings.close("foreign-state")
 

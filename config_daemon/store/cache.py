@@ -23,12 +23,14 @@ from config_daemon.core.sealed import Fingerprint, Sealed
 from config_daemon.errors import CacheError, RejectedUpdate
 from config_daemon.store.files import create_beside, read_capped, sync_folder
 from config_daemon.store.ports import Place
+from config_daemon.store.quarantine import prune_files
 from config_daemon.wire import values
 from config_daemon.wire.mac import tail_hmac, unseal_hmac
 from config_daemon.wire.messages import CONFIG_OFFSET
 from config_daemon.wire.sealing import canonical
 
 LKG = "lkg"
+ASIDE = "lkg.bad-"
 MAX_BYTES = 1 << 30
 CHUNK_BYTES = 1 << 20
 _ONE_MESSAGE = rb"\"signature\":\""  # as it stands in the text that a sealed message is here
@@ -161,13 +163,14 @@ def _object(members: Iterable[tuple[str, bytes]]) -> Iterator[bytes]:
 
 
 def set_aside(path: Path, folder: Path, stamp: str) -> Path:
-    """Move a cache that cannot be trusted into quarantine; return where it went.
+    """Move a cache that cannot be trusted into quarantine, of which the newest stay; return where it went.
 
     Raises: OSError.
     """
     folder.mkdir(mode=0o750, exist_ok=True)
-    place = folder / f"lkg.bad-{stamp}"
+    place = folder / f"{ASIDE}{stamp}"
     path.rename(place)
+    prune_files(folder, ASIDE, place.name)
     return place
 
 

@@ -22,10 +22,10 @@ from config_daemon.errors import (
 )
 from config_daemon.store import audit, chain_walk, journal, marks
 from config_daemon.store.adopt import adopt_store
+from config_daemon.store.choice import Source
 from config_daemon.store.finishing import finish, is_under_way
 from config_daemon.store.journal import Intent
 from config_daemon.store.ports import Edit, Tombstone
-from config_daemon.store.rebuild import Source
 from config_daemon.store.reports import StoreReports
 from config_daemon.store.seals import RowSealer
 from tests.store.conftest import EPOCH, NOW, SEALER, Store, merged
@@ -573,7 +573,7 @@ def _alter(path: Path, *statements: str) -> None:
         (lambda p: _alter(p, "PRAGMA user_version = 99"), "format 99"),
         (lambda p: p.write_bytes(p.read_bytes()[:20000]), "damaged"),
         (lambda p: p.write_bytes(b""), "not a config-daemon database"),
-        (lambda p: p.unlink(), "there is no database"),
+        (lambda p: p.unlink(), "No such file"),
     ],
 )  # fmt: skip
 def test_a_copy_with_anything_wrong_is_refused_and_nothing_changed(
