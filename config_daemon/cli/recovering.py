@@ -80,12 +80,12 @@ def _tell_first(session: Session, wish: Wish) -> None:
 
 def _foreseen(session: Session, wish: Wish) -> dict[str, Any]:
     """Return what would be taken and lost; a daemon that lives knows most."""
-    from config_daemon.cli.ask import ask
+    from config_daemon.cli.ask import PREVIEW, ask
     from config_daemon.store.rebuild import foresee
 
     if session.daemon_alive:
         arguments = {**wish.arguments(), "kind": wish.kind}
-        return ask(session, "dry-run", wish.reason, arguments, ANSWER_SECONDS)
+        return ask(session, PREVIEW, wish.reason, arguments, ANSWER_SECONDS)
     return _here(session, wish, foresee)
 
 

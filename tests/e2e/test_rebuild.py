@@ -69,6 +69,11 @@ def stored(house: House, service: str) -> dict[str, Any]:
         db.close()
 
 
+def lives(house: House, daemon: Process) -> None:
+    """Wait for a daemon that was just started, where another one has left its word."""
+    until(lambda: (facts(house).get("pid"), facts(house).get("mode")) == (daemon.pid, "normal"), "the daemon")
+
+
 def waits(daemon: Process) -> None:
     until(lambda: any("rebuild_waits" in line for line in daemon.talk), "that the daemon waits for a person")
 
@@ -186,6 +191,22 @@ def test_a_copy_is_restored_while_the_daemon_runs_and_a_bad_one_is_refused(
         lambda: [r["config_version"] for r in worker.applied] == [1, 2, 1], "the copy's values at the worker"
     )
     until(lambda: facts(house)["mode"] == "normal", "normal")
+
+
+def test_who_asked_a_daemon_that_died_meanwhile_reads_what_was_asked_and_what_to_do(house: House) -> None:
+    daemon = running(house)
+    daemon.stop()
+    daemon = house.daemon(failpoint="rebuild_moved:kill")
+    lives(house, daemon)
+    code, _, error = house.cli("rebuild", "--force", "--yes")
+    assert code == 69, error
+    assert daemon.wait() == -signal.SIGKILL
+    assert "the daemon ended before it answered `config-daemon rebuild`" in error
+    assert "Start the daemon: it finishes what was begun" in error
+    half = house.cli("rebuild", "--dry-run")[1]
+    assert "began at" in half and "is half done, and is finished first" in half
+    lives(house, house.daemon())
+    assert house.status()["last_rebuild"]["state"] == "done"
 
 
 @pytest.mark.parametrize(

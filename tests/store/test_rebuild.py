@@ -371,6 +371,16 @@ def test_the_newest_five_databases_are_kept(house: House) -> None:
     assert house.store.files.quarantine / last.quarantine in folders
 
 
+def test_of_caches_of_earlier_lives_the_newest_five_are_kept(house: House) -> None:
+    for _ in range(7):
+        last = house.rebuild("rest")
+        house.store.files.cache.write_text("another")
+    last = house.rebuild("rest")
+    kept = {path.name for path in house.store.files.quarantine.glob("lkg.bad-*")}
+    assert len(kept) == 5
+    assert f"lkg.bad-rebuild-{last.epoch[:8]}" in kept
+
+
 def test_of_other_folders_in_the_quarantine_none_is_removed(house: House) -> None:
     others = [house.store.files.quarantine / f"2025-0{number}" for number in range(8)]
     for other in others:
