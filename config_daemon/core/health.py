@@ -67,7 +67,7 @@ CONDITIONS: dict[str, Kind] = {
     "activation-waits": Kind("warning", False, "Run `config-daemon keys backup FILE`; then the new key signs."),
     "env-unknown": Kind("warning", False, "Mend or remove the line of .env; it gives no service a value."),
     "history-rewritten": Kind("critical", False, "Run `config-daemon audit verify` and find who altered the database."),
-    "orphan-retained": Kind("info", False, "Nothing: it is left alone; clear the topic by hand if nobody needs it."),
+    "orphan-retained": Kind("info", False, "Nothing. To clear the topic all the same: `config-daemon purge SERVICE`."),
     "secrets-held-back": Kind("info", False, "Nothing: secret values come with a later version."),
     "publish-denied": Kind("critical", False, "Let the daemon's user write the topic in the broker's ACL."),
     "too-large": Kind("warning", False, "Make the config smaller, or raise the broker's packet limit."),

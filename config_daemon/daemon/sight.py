@@ -16,7 +16,7 @@ from config_daemon.core.modes import Status
 from config_daemon.daemon.events import Inspected
 from config_daemon.daemon.faults import Faults
 from config_daemon.daemon.inspection import Inspector
-from config_daemon.daemon.judge import Judge
+from config_daemon.daemon.judge import Found, Judge
 from config_daemon.errors import (
     StoreCorrupted,
     StoreError,
@@ -106,6 +106,10 @@ class Sight:
     def is_unread(self, service: str) -> bool:
         """Tell whether a service's row changed, or may have, since it was read."""
         return service in self._unread and self.readable
+
+    def found(self, service: str) -> Found:
+        """Return what the store holds of a service just now. Raises: StoreError."""
+        return self._reader.read([service]).get(service)
 
     def holds(self, place: tuple[int, str]) -> bool:
         """Tell whether a place is in the database; True where it does not answer, which shows at the next look."""
