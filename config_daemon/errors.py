@@ -165,7 +165,7 @@ class StoreLocked(StoreError):
     """Another process holds the database (SQLITE_BUSY, LOCKED, PROTOCOL); `waited`: for seconds already."""
 
     code = "STORE_LOCKED"
-    suggestion = "Try again; if it lasts, find who holds the database with `fuser config.db`."
+    suggestion = "Try again; if it lasts, find who holds the database: run `fuser` with its path."
 
     def __init__(self, message: str, *, suggestion: str | None = None, waited: bool = False) -> None:
         super().__init__(message, suggestion=suggestion)

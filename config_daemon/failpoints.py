@@ -23,7 +23,7 @@ NAMES = frozenset(
         "before_lkg_rename", "after_lkg",
         "worker_after_persist", "worker_after_apply",
         "rebuild_built", "rebuild_intended", "rebuild_database_moved", "rebuild_moved", "rebuild_placed",
-        "rebuild_epoch_told", "rebuild_cache_aside", "rebuild_marked", "adopt_committed",
+        "rebuild_epoch_told", "rebuild_cache_aside", "rebuild_marked", "adopt_committed", "purge_marked",
         "after_keys_env", "before_keyring", "after_keyring", "before_enter", "after_enter", "after_rekey",
     }
 )  # fmt: skip

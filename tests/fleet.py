@@ -11,9 +11,11 @@ import json
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 from config_daemon.errors import RejectedUpdate
+from config_daemon.store.status import StatusView
 from config_daemon.wire.messages import CONFIG_UPDATE, ConfigUpdate, parse_update
 from config_daemon.wire.sealing import unseal
 from config_daemon.wire.tail import TAIL_BYTES
@@ -142,12 +144,18 @@ class Fleet(Operator):
         """Run `adopt --db`."""
         self.ask("adopt", what="db")
 
+    def purge(self, service: str) -> tuple[str, dict[str, Any]]:
+        """Run `purge`."""
+        self.laws.purged.add(self.topics.config(service))
+        return self.ask("purge", service=service)
+
     def activate(self) -> None:
         """Run `keys rotate --activate`."""
         self.ask("activate-key")
 
-    def ask(self, kind: str, **arguments: str) -> None:
-        """Leave a request, and let the daemon answer it."""
+    def ask(self, kind: str, **arguments: Any) -> tuple[str, dict[str, Any]]:
+        """Leave a request, and let the daemon answer it, unless it dies meanwhile; to rebuild is insisted on."""
+        arguments = {"force": True, **arguments} if kind == "rebuild" else arguments
         if kind in ("rebuild", "restore") or arguments.get("what") == "lkg":
             self.laws.may_rebuild = True
         request = self.host.files.requests / f"{uuid.uuid4()}.json"
@@ -158,7 +166,7 @@ class Fleet(Operator):
         for _ in range(20):
             self.tick()
             if not request.exists() or self.host.process is None:
-                return
+                return StatusView(self.host.files.status).answer(request.stem) or ("", {})
         raise AssertionError("the daemon does not answer the request")
 
     def settle(self, evidence: bool = True, turn: float = 0.25) -> None:

@@ -51,6 +51,7 @@ class Laws:
     hid: bool = False  # the broker lost, or was robbed of, what it held
     may_rebuild: bool = False  # somebody asked for it
     numbers_may_repeat: bool = False  # marks were lost, and a clock may be behind
+    purged: set[str] = field(default_factory=set)  # topics of services that somebody purged
     reached: dict[str, tuple[int, int]] = field(default_factory=dict)
     revoked: dict[str, set[str]] = field(default_factory=dict)
     said: dict[str, tuple[str, str, str]] = field(default_factory=dict)
@@ -64,7 +65,11 @@ class Laws:
         return definition.effective({KEY[service]: value, **fixed})
 
     def sent(self, host: Host, topic: str, raw: bytes) -> None:
-        """A daemon signed something and sends it, or leaves it as its will."""
+        """A daemon signed something and sends it, or leaves it as its will; or it clears a topic."""
+        if not raw:
+            assert topic in self.purged, f"{topic} is cleared, and nobody asked for it"
+            assert not host.held, f"{topic} is cleared although {host.held} holds"
+            return
         body = json.loads(raw)
         if "/trust/keyring" in topic:
             assert not host.held, f"{topic} is published although {host.held} holds"

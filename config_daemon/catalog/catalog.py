@@ -178,9 +178,9 @@ class Catalog:
     def _unusable(self, service: str) -> SchemaError | None:
         if not is_service_name(service):
             return SchemaError(
-                "the file's name names no service",
-                f"Call it <service>{SUFFIX}: lower-case letters, digits and -, letter first, at most 64;"
-                " `keyring` is taken.",
+                f"the file's name names no service: <service>{SUFFIX} has lower-case letters, digits and -, a letter"
+                " first, at most 64; `keyring` is taken",
+                "Rename it.",
             )
         if service in self._models:
             return SchemaError(f"{service} has a shipped definition already", "Choose another service name.")

@@ -5,6 +5,7 @@ Laws:
   in turn, or all at once when asked or when names were read;
 - a time younger than 100 ms proves nothing, since a second change may carry the same one: look again;
 - a folder that cannot be read takes nothing away; a file is gone only when the folder says so;
+- a file that looks like a definition and is not called like one is told, never left out in silence;
 - only regular files are opened, at most 1 MiB is read, and symbolic links are followed.
 
 Source: inode(7), "The last modification timestamp"; git's "racy" index entries, the same problem.
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 SUFFIX: Final = ".schema.json"
 FILES_PER_LOOK: Final = 500
+_ENDINGS: Final = (".json", ".schema", ".yaml", ".yml")  # what somebody may have meant for a definition
 _USUAL_BYTES: Final = 1 << 16  # a buffer for the largest file would cost more than reading most of them
 _SETTLED_NS: Final = 100_000_000
 
@@ -88,7 +90,9 @@ class SchemaFolder:
 
     def _names(self) -> set[str]:
         with os.scandir(self.path) as entries:
-            return {e.name for e in entries if e.name.endswith(SUFFIX) and not e.name.startswith(".")}
+            return {
+                e.name for e in entries if e.name.lower().endswith(_ENDINGS) and not e.name.startswith(".")
+            }
 
     def _next(self) -> list[str]:
         due, self._turn = self._turn[-FILES_PER_LOOK:], self._turn[:-FILES_PER_LOOK]
@@ -117,6 +121,8 @@ class SchemaFolder:
                 yield Look(name, problem=SchemaError(f"the file cannot be read: {error.strerror}", _READABLE))
 
     def _read(self, name: str, status: os.stat_result) -> Look:
+        if not name.endswith(SUFFIX):
+            return Look(name, problem=SchemaError(f"a definition is called <service>{SUFFIX}", _RENAME))
         if not stat.S_ISREG(status.st_mode):
             return Look(name, problem=SchemaError("this is no regular file", "Put a JSON file here."))
         if self._files is None:
@@ -132,6 +138,9 @@ class SchemaFolder:
         return SchemaError(f"the schema folder cannot be read: {error.strerror}", _READABLE)
 
 
+_RENAME: Final = (
+    "Rename it so that the service's name stands before that ending, or move it out of the folder."
+)
 _READABLE: Final = "Make it readable for the user that the daemon runs as."
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from config_daemon.cli.ask import ask
-from config_daemon.cli.recovering import daemon_lock, now_text, replace_store
+from config_daemon.cli.recovering import Wish, daemon_lock, now_text, replace_store
 from config_daemon.cli.session import Session
 from config_daemon.cli.words import counted
 
@@ -64,12 +64,11 @@ def adopt_lkg(session: Session, reason: str | None, yes: bool) -> None:
 
     Raises: StoreError; CacheError; Refused; Declined.
     """
-    session.say(
+    warning = (
         "What was published last will be the truth from now on; the database that is there now goes into"
         " quarantine/, and nothing is taken from it."
     )
-    session.confirm("Take the last-known-good cache for the truth?", yes)
-    replace_store(session, "adopt", "lkg", "lkg-alone", reason)
+    replace_store(session, Wish("adopt", "lkg", "lkg-alone", reason, warning), yes=yes)
 
 
 def _adopt_here(session: Session, reason: str | None) -> dict[str, Any]:

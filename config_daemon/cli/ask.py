@@ -11,14 +11,43 @@ from typing import Any
 from config_daemon.cli.session import Session
 from config_daemon.errors import ConfigDaemonError, StoreUnavailable
 
+PREVIEW = "dry-run"
+_TYPED = {"activate-key": "keys rotate --activate"}
 ANSWER_SECONDS = 30.0  # for what takes a moment
 _LOOK_SECONDS = 0.02
+
+
+_WAITS = (
+    "Start the daemon: it carries the request out if that is not older than ten minutes."
+    " Then see `config-daemon status`."
+)
+_HALF_DONE = (
+    "Start the daemon: it finishes what was begun, or gives it up and does it anew, and nothing is lost meanwhile."
+    " `config-daemon status` then tells of it."
+)
+_ENDED = dict.fromkeys(("rebuild", "restore", "adopt"), _HALF_DONE)
 
 
 class Refused(ConfigDaemonError):
     """The daemon answered and did not do it."""
 
     code = "REFUSED"
+
+
+def named(kind: str, arguments: Mapping[str, Any]) -> str:
+    """Return a request as its command is typed."""
+    what, file = arguments.get("what"), arguments.get("file")
+    meant = str(arguments["kind"]) if kind == PREVIEW else kind
+    words = [
+        "config-daemon",
+        _TYPED.get(meant, meant),
+        *([str(arguments["service"])] if "service" in arguments else []),
+    ]
+    if meant == "restore":
+        words += ["--from", str(file or what)]
+    elif what is not None:
+        words.append(f"--{what}")
+    return f"`{' '.join([*words, *(['--dry-run'] if kind == PREVIEW else [])])}`"
 
 
 def ask(
@@ -40,10 +69,15 @@ def ask(
     beside.rename(folder / f"{request_id}.json")
     until = time.monotonic() + seconds
     while (answer := session.view.answer(request_id)) is None:
-        if time.monotonic() > until or not session.daemon_alive:
+        if not session.daemon_alive and session.view.answer(request_id) is None:
             raise StoreUnavailable(
-                f"the daemon did not answer the request {request_id}",
-                suggestion="See `config-daemon status`; the request is carried out if the daemon still takes it.",
+                f"the daemon ended before it answered {named(kind, arguments)} (request {request_id})",
+                suggestion=_ENDED.get(kind, _WAITS),
+            )
+        if time.monotonic() > until:
+            raise StoreUnavailable(
+                f"the daemon has not answered {named(kind, arguments)} for {seconds:.0f} s (request {request_id})",
+                suggestion="See `config-daemon status`; it is carried out if the daemon still takes it.",
             )
         time.sleep(_LOOK_SECONDS)
     state, result = answer

@@ -160,6 +160,14 @@ def _lines(table: Checked) -> list[str]:
             f"  begun anew at row {begun.row}, {_said(begun.at)}, by {_said(begun.by)}; before that"
             f" {counted(begun.left[0], 'row')}, head {begun.left[1]}"
         )
+        lines.append(
+            "  that is what a rebuild, a restore or an adoption does, and no sign that anything was altered"
+        )
+        if begun.known:
+            lines.append(
+                f"  the daemon knew {counted(begun.known[0], 'row')} before, head {begun.known[1]}:"
+                " look for them in the newest folder in quarantine/"
+            )
     if table.wanted is not None:
         lines.append(f"  that head is in it; {counted(table.rows - table.wanted, 'row')} came after")
     return lines

@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "delete": ("delete", "Withdraw a service's config."),
     "export": ("export", "Write the set values of services."),
     "import": ("import_", "Read back what export wrote."),
+    "purge": ("purge", "Clear the topic of a deleted service, or of an orphan."),
     "adopt": ("adopt", "Look at a row that was edited by hand, and seal it."),
     "restore": ("restore", "Put the store back from the cache or from a copy."),
     "rebuild": ("rebuild", "Make a lost database anew from whatever there is."),

@@ -1,45 +1,96 @@
-"""Replace the store: by asking the daemon that lives, else here, holding its lock; then say what was lost."""
+"""Replace the store: by asking the daemon that lives, else here, holding its lock; say before and after what is lost.
+
+Laws: nobody is asked for a yes who was not told what it costs; the account before is made as the one afterwards.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from config_daemon.cli.session import Session
 from config_daemon.cli.words import counted
 from config_daemon.errors import StoreUnavailable
 
 if TYPE_CHECKING:
+    from config_daemon.store.choice import Order, Site, Source
     from config_daemon.store.marks import Numbers
-    from config_daemon.store.rebuild import Source
 
 ANSWER_SECONDS = 300.0  # with many services, on a slow disk
 
 
-def replace_store(
-    session: Session,
-    kind: str,
-    what: str | None,
-    source: Source,
-    reason: str | None,
-    file: Path | None = None,
-) -> None:
-    """Have another database put in the place of the present one, and tell what was done.
+class Wish(NamedTuple):
+    """Which database is wanted: `what` names the source to a daemon, `source` here; `warning` goes before all else."""
 
-    Raises: StoreError; CacheError; Refused.
+    kind: str
+    what: str | None
+    source: Source
+    reason: str | None
+    warning: str
+    file: Path | None = None
+    force: bool = False
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the wish as a request has it."""
+        file = None if self.file is None else str(self.file.absolute())
+        return {"what": self.what, "file": file, "force": self.force}
+
+
+def replace_store(session: Session, wish: Wish, *, yes: bool, dry_run: bool = False) -> None:
+    """Have another database put in the place of the present one, once a person knows what that loses.
+
+    Raises: StoreError; CacheError; Refused; NotAllowed; Declined.
     """
+    if dry_run:
+        foreseen = {
+            "rebuilt": False,
+            "database": str(session.ground.files.database),
+            **_foreseen(session, wish),
+        }
+        session.show(foreseen, lambda: preview(foreseen, wish))
+        return
+    if not yes:
+        if not session.as_json:
+            _tell_first(session, wish)
+        session.confirm("Go on?", yes)
     from config_daemon.cli.ask import ask
 
     if session.daemon_alive:
-        arguments = {"what": what, "file": None if file is None else str(file.absolute())}
-        result = ask(session, kind, reason, arguments, ANSWER_SECONDS)
+        result = ask(session, wish.kind, wish.reason, wish.arguments(), ANSWER_SECONDS)
     else:
-        result = _replace_here(session, source, reason, file)
+        from config_daemon.store.rebuild import rebuild, told
+
+        result = _here(session, wish, lambda site, order: told(rebuild(site, order)))
     facts = {"rebuilt": True, "database": str(session.ground.files.database), **result}
     session.show(facts, lambda: page(facts))
+
+
+def _tell_first(session: Session, wish: Wish) -> None:
+    """Say what a yes will cost. Raises: NotAllowed where there is nothing to ask."""
+    from config_daemon.store.rebuild import still_sound
+
+    foreseen = _foreseen(session, wish)
+    if _is_needless(foreseen, wish):
+        raise still_sound(session.ground.files.database)
+    session.say(preview(foreseen, wish))
+
+
+def _foreseen(session: Session, wish: Wish) -> dict[str, Any]:
+    """Return what would be taken and lost; a daemon that lives knows most."""
+    from config_daemon.cli.ask import PREVIEW, ask
+    from config_daemon.store.rebuild import foresee
+
+    if session.daemon_alive:
+        arguments = {**wish.arguments(), "kind": wish.kind}
+        return ask(session, PREVIEW, wish.reason, arguments, ANSWER_SECONDS)
+    return _here(session, wish, foresee)
+
+
+def _is_needless(foreseen: dict[str, Any], wish: Wish) -> bool:
+    return bool(foreseen["sound"]) and wish.kind == "rebuild" and not wish.force
 
 
 @contextlib.contextmanager
@@ -68,10 +119,10 @@ def now_text() -> str:
     return timestamp(time.time_ns() // 1_000_000)
 
 
-def _replace_here(session: Session, source: Source, reason: str | None, file: Path | None) -> dict[str, Any]:
+def _here(session: Session, wish: Wish, work: Callable[[Site, Order], dict[str, Any]]) -> dict[str, Any]:
     """Do what the daemon would do."""
+    from config_daemon.store.choice import Order, Site
     from config_daemon.store.overrides import fixed_lately, overrides_of, united
-    from config_daemon.store.rebuild import Order, Site, rebuild, told
 
     ground, catalog = session.ground, session.catalog
     now = {} if ground.env_file is None else overrides_of(ground.env_file, catalog.env_names())
@@ -81,8 +132,32 @@ def _replace_here(session: Session, source: Source, reason: str | None, file: Pa
             ground.files, session.sealer, ground.keys.hmac_keys(), numbers, catalog, catalog.model_hash, fixed
         )
         known = {row.service: row.config_version for row in session.view.services()}
-        order = Order(source, session.actor, reason, now_text(), file=file, known=known)
-        return told(rebuild(site, order))
+        order = Order(
+            wish.source, session.actor, wish.reason, now_text(), file=wish.file, force=wish.force, known=known
+        )
+        return work(site, order)
+
+
+def preview(foreseen: dict[str, Any], wish: Wish) -> str:
+    """Return what would be done and lost, for a person who has not said yes yet."""
+    finishes = foreseen["finishes"]
+    if finishes is not None:
+        lines = [
+            f"A {finishes['kind']} that {finishes['by']} began at {finishes['at']} is half done, and is finished first."
+        ]
+    else:
+        lines = [wish.warning]
+        if _is_needless(foreseen, wish):
+            lines.append("The database that is there is sound: without --force this is refused.")
+        elif foreseen["sound"]:
+            lines.append("The database that is there is sound, and the newest that is known.")
+    return "\n".join(
+        [
+            *lines,
+            f"from {foreseen['source']}: {counted(foreseen['services'], 'service')}",
+            *lost_lines(foreseen["lost"], "this will be lost:", "nothing that was acknowledged will be lost"),
+        ]
+    )
 
 
 def page(facts: dict[str, Any]) -> str:
@@ -91,13 +166,13 @@ def page(facts: dict[str, Any]) -> str:
         f"made {facts['database']} anew from {facts['source']}:"
         f" epoch {facts['config_epoch']}, {counted(facts['services'], 'service')}",
         f"the database before lies in quarantine/{facts['quarantine']}",
-        *lost_lines(facts["lost"]),
+        *lost_lines(facts["lost"], "lost:", "nothing that was acknowledged is lost"),
     ]
     return "\n".join(lines)
 
 
-def lost_lines(lost: dict[str, Any]) -> list[str]:
-    """Return what was lost, a line each."""
+def lost_lines(lost: dict[str, Any], head: str, nothing: str) -> list[str]:
+    """Return what is lost, a line each below a head; where there is nothing, only that."""
     lines = []
     for name, versions in lost.get("services", {}).items():
         was = (
@@ -115,7 +190,7 @@ def lost_lines(lost: dict[str, Any]) -> list[str]:
         lines.append(f"  history: {_rows(lost.get('history_rows'))}, in the database before only")
     if lost.get("secrets"):
         lines.append(f"  secrets: {lost['secrets']}, in the database before only")
-    return ["lost:", *lines] if lines else ["nothing that was acknowledged is lost"]
+    return [head, *lines] if lines else [nothing]
 
 
 def _rows(count: int | None) -> str:

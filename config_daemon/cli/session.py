@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import select
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -263,7 +264,9 @@ class Session:
         if yes:
             return
         if not self.as_json:
-            click.echo(f"{question} [y/N] ", err=True, nl=False)
+            prompts = not _is_answered()
+            if prompts:
+                click.echo(f"{question} [y/N] ", err=True, nl=False)
             try:
                 answer = sys.stdin.readline() if sys.stdin is not None else ""
             except UnicodeDecodeError:
@@ -272,7 +275,8 @@ class Session:
                 return
             if answer:
                 raise Declined("nothing was changed")
-            click.echo(err=True)
+            if prompts:
+                click.echo(err=True)
         raise UsageError(
             "this needs a yes, and nobody can be asked here; nothing was changed",
             suggestion="Add --yes to go on without being asked.",
@@ -284,6 +288,16 @@ class Session:
             f"{user_name(os.getuid())} may not use {path}",
             suggestion=f"Run this as the owner of {self.folder}, or as a member of its group.",
         )
+
+
+def _is_answered() -> bool:
+    """Tell whether nobody has to be asked: without a terminal an answer is there already, or there is none."""
+    try:
+        return sys.stdin is None or (
+            not sys.stdin.isatty() and bool(select.select([sys.stdin], [], [], 0)[0])
+        )
+    except (OSError, ValueError):  # closed, or no file of the system's
+        return True
 
 
 def user_name(uid: int) -> str:

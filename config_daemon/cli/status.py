@@ -29,7 +29,7 @@ def command(session: Session, nagios: bool) -> int:
     word = {HEALTHY: "healthy", DEGRADED: "degraded", UNHEALTHY: "unhealthy"}[code]
     if nagios:
         click.echo(f"CONFIG-DAEMON {('OK', 'WARNING', 'CRITICAL')[(HEALTHY, DEGRADED, UNHEALTHY).index(code)]}: "
-                   f"{_headline(alive, facts)}")  # fmt: skip
+                   f"{_headline(alive, facts, conditions)}")  # fmt: skip
         return (HEALTHY, DEGRADED, UNHEALTHY).index(code)
     from config_daemon.cli.keys_backup import warn_unless_backed_up
     from config_daemon.cli.keys_list import open_rotation, told_rotation
@@ -83,18 +83,20 @@ def _code(alive: bool, facts: dict[str, Any], conditions: list[dict[str, Any]]) 
     return DEGRADED if "warning" in severities else HEALTHY
 
 
-def _headline(alive: bool, facts: dict[str, Any]) -> str:
+def _headline(alive: bool, facts: dict[str, Any], conditions: list[dict[str, Any]]) -> str:
     if not alive:
         seen = facts.get("written_at")
         return f"no daemon is running, last seen {seen}" if seen else "no daemon is running"
-    return f"database {facts.get('database_status')}, mode {facts.get('mode')}, broker {facts.get('broker')}"
+    is_gone = any(condition["name"] == "db-missing" for condition in conditions)
+    database = "missing" if is_gone else facts.get("database_status")
+    return f"database {database}, mode {facts.get('mode')}, broker {facts.get('broker')}"
 
 
 def _page(
     word: str, alive: bool, facts: dict[str, Any], conditions: list[dict[str, Any]], services: list[dict[str, Any]],
     session: Session,
 ) -> str:  # fmt: skip
-    lines = [f"{word}: {_headline(alive, facts)}", f"data {session.folder}"]
+    lines = [f"{word}: {_headline(alive, facts, conditions)}", f"data {session.folder}"]
     for c in conditions:
         lines += [
             f"  {c['severity']}: {c['name']} ({c['subject']}) since {c['since']}: {c['detail']}",

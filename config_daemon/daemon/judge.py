@@ -70,6 +70,8 @@ class Judge:
         self.misfits: dict[str, tuple[str, ...]] = {}
         self.overrides: Mapping[str, Mapping[str, Override]] = {}
         self.orphaned: frozenset[str] = frozenset()
+        self.purged: Mapping[str, int] = {}
+        self.emptied: set[str] = set()
 
     @property
     def corrupted(self) -> bool:
@@ -94,6 +96,7 @@ class Judge:
     def judge(self, service: str, found: Found) -> None:
         """Judge what the store holds for a service."""
         self.misfits.pop(service, None)
+        self.emptied.discard(service)
         if found is None:
             self._miss(service)
         elif isinstance(found, BadRow) or found.epoch != self.epoch:
@@ -101,6 +104,8 @@ class Judge:
             self._hold_back(service, version, "row-corrupted", "its seal does not fit its content")
         elif service in self.orphaned:
             self._hold_back(service, found.version, "held", ".env gave it values and is missing")
+        elif isinstance(found, Tombstone) and self.purged.get(service) == found.version:
+            self._want_nothing(service, found.version)
         elif self._is_rolled_back(service, found.version):
             pass
         elif isinstance(found, Tombstone):
@@ -177,6 +182,14 @@ class Judge:
         entry = self._plan.services.get(service)
         last = entry.sealed.fingerprint if entry and entry.sealed else None
         return last if last is not None and last.epoch == self.epoch and not last.deleted else None
+
+    def _want_nothing(self, service: str, version: int) -> None:
+        """Have the broker hold nothing of a deleted service, of which only the version stays known."""
+        self._release(service)
+        self._plan.forget(service)
+        self._plan.hold_back(service, version)
+        self._board.forget(service)
+        self.emptied.add(service)
 
     def _miss(self, service: str) -> None:
         entry = self._plan.services.get(service)

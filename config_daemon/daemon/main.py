@@ -37,6 +37,7 @@ from config_daemon.daemon.models import Models
 from config_daemon.daemon.notify import Notifier
 from config_daemon.daemon.parts import Parts
 from config_daemon.daemon.past import load_past, migrate_store
+from config_daemon.daemon.purge import Purge
 from config_daemon.daemon.recovery import Recovery
 from config_daemon.daemon.report import Reporter
 from config_daemon.daemon.requests import Requests
@@ -197,8 +198,15 @@ def _build(
         hmac_keys=lambda: (identity.hmac[1], *ground.keys.hmac_keys()), fixed=lambda: surroundings.fixed,
         close_reader=reader.close, alive=alive, by_itself=settings.auto_rebuild,
     )  # fmt: skip
+    purge = Purge(
+        numbers, judge, sight, plan, mirror, keeper, broker, topics, findings,
+        may_send=lambda: broker.connected and mirror.ready and not findings.holding, accepted=reporter.accepted,
+        log=log,
+    )  # fmt: skip
     carry = {
         **dict.fromkeys(("adopt", "rebuild", "restore"), recovery.carry),
+        "dry-run": recovery.preview,
+        "purge": purge.carry,
         "activate-key": lambda request: {"key_id": identity.activate(request.arguments.get("key_id"))},
     }
     requests = Requests(files.requests, board, carry, sealer.now, time.time)
@@ -210,7 +218,7 @@ def _build(
     parts = Parts(
         inbox=inbox, broker=broker, surroundings=surroundings, judge=judge, sight=sight, models=models, plan=plan,
         mirror=mirror, sealer=sealer, beacons=beacons, identity=identity, keyrings=keyrings, keeper=keeper,
-        recovery=recovery, requests=requests, reporter=reporter, findings=findings, topics=topics, log=log,
+        recovery=recovery, purge=purge, requests=requests, reporter=reporter, findings=findings, topics=topics, log=log,
         poll_seconds=settings.poll_seconds, alive=alive,
     )  # fmt: skip
     return Daemon(parts), findings, identity

@@ -54,7 +54,10 @@ class _Reading:
 
 
 class Mirror:
-    """Compares what the broker retains with the plan, and says what to do about every difference."""
+    """Compares what the broker retains with the plan, and says what to do about every difference.
+
+    `emptied` are services whose topics should hold nothing, `strays` those of them on which something was shown.
+    """
 
     def __init__(
         self,
@@ -86,6 +89,8 @@ class Mirror:
         self._again_at = self._everything_at = NEVER
         self._scanned = self._adopting = self._held = self._store_seen = self._read_once = False
         self._shown = self.ready = False
+        self.emptied: set[str] = set()
+        self.strays: dict[str, None] = {}
         self.witness = Witness(plan, topics, keys, standing, self._hold, log, ground)
 
     def connected(self) -> None:
@@ -301,6 +306,8 @@ class Mirror:
             self._hold("not-the-newest", service, f"the broker retains our own {own.words}")
         elif meaning == "elsewhere" and own is not None and own.place is not None:
             self._ground.expect(own.place)
+        elif service in self.emptied:
+            self._stray(service, seen.raw, now)
         elif meaning == "orphan" and own is not None:
             detail = f"the broker retains version {own.config_version} of epoch {own.epoch}"
             self._findings.open("orphan-retained", service, detail, self._now_text())
@@ -317,6 +324,12 @@ class Mirror:
             if now - at > QUIET_SECONDS:
                 del self._foreign_at[service]
                 self._findings.close("foreign-write", service)
+
+    def _stray(self, service: str, raw: bytes, now: float) -> None:
+        """Note what lies where nothing should; an empty message is how a topic is cleared."""
+        if raw and service not in self.strays:
+            self._put_right(service, now)
+            self.strays[service] = None
 
     def _put_right(self, service: str, now: float) -> None:
         if self.ready:

@@ -20,6 +20,7 @@ from config_daemon.daemon.keeper import CacheKeeper
 from config_daemon.daemon.keyrings import Keyrings
 from config_daemon.daemon.mirror import Mirror
 from config_daemon.daemon.models import Models
+from config_daemon.daemon.purge import Purge
 from config_daemon.daemon.recovery import Recovery
 from config_daemon.daemon.report import Reporter
 from config_daemon.daemon.requests import Requests
@@ -48,6 +49,7 @@ class Parts:
     keyrings: Keyrings
     keeper: CacheKeeper
     recovery: Recovery
+    purge: Purge
     requests: Requests
     reporter: Reporter
     findings: Findings
@@ -73,6 +75,7 @@ class Parts:
             return
         self.keyrings.connected()  # first: what is retained there decides whose messages the others are
         self.mirror.connected()
+        self.purge.lost()
         self.beacons.renew()
         self.reporter.connected()
         self.log.info("broker_connected")
@@ -87,6 +90,7 @@ class Parts:
     def obey(self, now: float, hinted: bool) -> None:
         """Do what people left as requests, and what they allowed once for all."""
         self.recovery.step(now)
+        self.purge.step(now)
         self.requests.take_one(now, hinted)
 
     def publish(self, service: str, sealed: Sealed | None, now: float) -> None:
@@ -111,4 +115,5 @@ class Parts:
         self.beacons.refused(event.topic)
         self.keyrings.refused(event.topic, now)
         self.mirror.put_off(service, now)
+        self.purge.refused(service)
         self.reporter.refused(service, event.why, event.code)

@@ -27,10 +27,11 @@ from config_daemon.errors import CacheError, ConfigDaemonError, UsageError
 from config_daemon.logs import Logger
 from config_daemon.store import journal
 from config_daemon.store.adopt import adopt_store
+from config_daemon.store.choice import KIND, Order, Site, Source, source_of
 from config_daemon.store.files import Files
 from config_daemon.store.journal import Intent
 from config_daemon.store.ports import Place
-from config_daemon.store.rebuild import Order, Site, Source, rebuild, told
+from config_daemon.store.rebuild import foresee, rebuild, still_sound, told
 from config_daemon.store.seals import RowSealer
 from config_daemon.store.unsealed import Fixed
 
@@ -75,32 +76,75 @@ class Recovery:
     _over_at: float | None = None
     _place: Place | None = None
     _told: bool = False
+    _answer: tuple[str, dict[str, Any]] | None = None
 
     def carry(self, request: Request) -> dict[str, Any] | None:
-        """Do what was asked; None while the world has not heard yet that it begins.
+        """Do what was asked; None while the world has not heard yet that it begins, or how it ended.
 
-        Raises: UsageError for what nobody knows; StoreError; CacheError.
+        Raises: UsageError for what nobody knows; NotAllowed; StoreError; CacheError.
         """
-        done = self._done_before(request.id)
-        if done is not None:
-            return done
-        what = request.arguments.get("what")
-        if (request.kind, what) == ("adopt", "db"):
+        if self._answer is None or self._answer[0] != request.id:
+            done = self._done_before(request.id) or self._done(request)
+            if done is None:
+                return None
+            self._answer = request.id, done
+            self._over_at = self._now + ANSWERS_SECONDS
+        if self._over_at is not None:
+            return None  # who hears that it is done looks at once whether all is well
+        self.reporter.report(self._now)
+        return self._answer[1]
+
+    def preview(self, request: Request) -> dict[str, Any]:
+        """Return what would be taken and lost. Raises: as `carry`."""
+        kind = request.arguments.get("kind")
+        order = self._order(kind if isinstance(kind, str) else "", request)
+        return foresee(self._site(), order)
+
+    def _done(self, request: Request) -> dict[str, Any] | None:
+        if (request.kind, request.arguments.get("what")) == ("adopt", "db"):
             return told(self._go_on(self._adopt(request)))
-        source = _SOURCES.get((request.kind, what))
-        file = request.arguments.get("file")
-        if source is None or (source == "file" and not isinstance(file, str)):
-            raise UsageError(f"this daemon does not know {request.kind} of {what!r}")
+        order = self._order(request.kind, request)
+        if self._announced_at is None:
+            self._refuse(order)
         if not self._announced():
             return None
+        return told(self._rebuild(order))
+
+    def _refuse(self, order: Order) -> None:
+        """Refuse before anybody hears of a rebuild what can be refused by then. Raises: as `carry`."""
+        source_of(self._site(), order)
+        is_well = self.sight.rows_known and self.sight.status == "healthy" and not self.findings.holding
+        if KIND[order.source] == "rebuild" and is_well and not order.force:
+            raise still_sound(self.files.database)
+
+    def _order(self, kind: str, request: Request) -> Order:
+        what, file = (request.arguments.get(name) for name in ("what", "file"))
+        source = _SOURCES.get((kind, what)) if what is None or isinstance(what, str) else None
+        if source is None or (source == "file" and not isinstance(file, str)):
+            raise UsageError(f"this daemon does not know {kind} of {what!r}")
         path = Path(file) if source == "file" and isinstance(file, str) else None
-        return told(self._rebuild(source, request.by, request.reason, request.id, path))
+        return self._order_of(source, request.by, request.reason)._replace(
+            request=request.id, file=path, force=request.arguments.get("force") is True
+        )
+
+    def _order_of(self, source: Source, by: str, reason: str | None) -> Order:
+        return Order(
+            source, by, reason, self.sealer.now(), highest_seen=self.mirror.highest_seen, known=self._known(),
+            places=() if self._place is None else (self._place,),
+        )  # fmt: skip
+
+    def _site(self) -> Site:
+        return Site(
+            self.files, self.row_sealer, self.hmac_keys(), self.sealer.numbers, self.catalog,
+            self.catalog.model_hash, self.fixed(), self.alive,
+        )  # fmt: skip
 
     def step(self, now: float) -> None:
         """Note that the store was looked at again; rebuild it where it is lost and that is allowed."""
         self._now = now
         self._place = self.sight.place or self._place
-        if self._over_at is not None and (now >= self._over_at or self.sight.readable):
+        looked = self.sight.readable and self.sight.place is not None
+        if self._over_at is not None and (now >= self._over_at or looked):
             self._over_at, self.reporter.rebuilding = None, False
         if self._announced_at is not None and now - self._announced_at > FORGOTTEN_SECONDS:
             self._end(now)
@@ -119,7 +163,7 @@ class Recovery:
         if self._announced():
             try:
                 self._note_attempt()
-                self._rebuild("lkg", ITSELF, LOST, "", None)
+                self._rebuild(self._order_of("lkg", ITSELF, LOST))
             except Exception as error:  # noqa: BLE001 - it would be raised again after every restart
                 self._not_before = now + AGAIN_SECONDS
                 why = error.message if isinstance(error, ConfigDaemonError) else repr(error)
@@ -175,22 +219,11 @@ class Recovery:
         """Have health say so no more: at a time, or as soon as the store has answered."""
         self._announced_at, self._over_at = None, at
 
-    def _rebuild(
-        self, source: Source, by: str, reason: str | None, request: str, file: Path | None
-    ) -> Intent:
+    def _rebuild(self, order: Order) -> Intent:
         self.keeper.abandon()
         self.close_reader()
-        site = Site(
-            self.files, self.row_sealer, self.hmac_keys(), self.sealer.numbers, self.catalog,
-            self.catalog.model_hash, self.fixed(), self.alive,
-        )  # fmt: skip
-        order = Order(
-            source, by, reason, self.sealer.now(), request, file, highest_seen=self.mirror.highest_seen,
-            known=self._known(),
-            places=() if self._place is None else (self._place,),
-        )  # fmt: skip
         self._end(self._now)
-        intent = self._go_on(rebuild(site, order))
+        intent = self._go_on(rebuild(self._site(), order))
         self._end(self._now + ANSWERS_SECONDS)
         return intent
 

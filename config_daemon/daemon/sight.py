@@ -16,7 +16,7 @@ from config_daemon.core.modes import Status
 from config_daemon.daemon.events import Inspected
 from config_daemon.daemon.faults import Faults
 from config_daemon.daemon.inspection import Inspector
-from config_daemon.daemon.judge import Judge
+from config_daemon.daemon.judge import Found, Judge
 from config_daemon.errors import (
     StoreCorrupted,
     StoreError,
@@ -107,6 +107,10 @@ class Sight:
         """Tell whether a service's row changed, or may have, since it was read."""
         return service in self._unread and self.readable
 
+    def found(self, service: str) -> Found:
+        """Return what the store holds of a service just now. Raises: StoreError."""
+        return self._reader.read([service]).get(service)
+
     def holds(self, place: tuple[int, str]) -> bool:
         """Tell whether a place is in the database; True where it does not answer, which shows at the next look."""
         try:
@@ -152,8 +156,8 @@ class Sight:
         self._unread.update(dict.fromkeys(services))
 
     def accept(self) -> None:
-        """Take the database as it is for the true one, whatever place was expected in it."""
-        self._expected, self.place, self._stale = (), None, True
+        """Take the database as it is for the true one, whatever place was expected in it; look at once."""
+        self._expected, self.place, self._stale, self._not_before = (), None, True, 0.0
         self._findings.close("not-the-newest")
         self._findings.close("foreign-state")
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import apsw
 
-from config_daemon.errors import InvalidConfig, SchemaMismatch, StoreCorrupted
+from config_daemon.errors import InvalidConfig, SchemaMismatch, StoreCorrupted, StoreError, StoreLocked
 from config_daemon.store.audit import Heads, start_new_chains
 from config_daemon.store.chains import HISTORY, append_all, end_of
 from config_daemon.store.connection import connect, first, refuse_special, rows, translated
@@ -107,7 +107,7 @@ def refuse_unsound(path: Path, sealer: RowSealer) -> Salvaged:
 
     Raises: StoreCorrupted with the names of the rows that do not fit; SchemaMismatch; StoreError.
     """
-    db = connect(path, _BUSY_MS)
+    db = connect(path, _BUSY_MS, read_only=True)
     try:
         with translated(path):
             problems = [text for (text,) in rows(db, "PRAGMA integrity_check(3)")]
@@ -126,17 +126,27 @@ def refuse_unsound(path: Path, sealer: RowSealer) -> Salvaged:
     return found
 
 
-def adopt_copy(path: Path, found: Salvaged, terms: Terms) -> None:
+def soundness(path: Path, sealer: RowSealer) -> Salvaged | None:
+    """Return what is in a database in which nothing is wrong; None for any other. Raises: StoreLocked."""
+    try:
+        return refuse_unsound(path, sealer)
+    except StoreLocked:
+        raise
+    except StoreError:
+        return None
+
+
+def adopt_copy(path: Path, kept: Mapping[str, Kept], terms: Terms) -> None:
     """Give a copy the new epoch, and seal its rows in it. Raises: StoreError."""
     with _writing(path) as db:
-        for row in found.kept.values():
+        for row in kept.values():
             table = "service_configs" if row.text is not None else "deleted_services"
             db.execute(
                 f"UPDATE {table} SET config_epoch = ?, row_seal = ?, row_seal_key_id = ? WHERE service = ?",  # noqa: S608
                 (terms.epoch, _seal(row, terms), terms.sealer.key_id, row.service),
             )
         _name_life(db, terms)
-        _begin(db, "restore", terms, found.kept)
+        _begin(db, "restore", terms, kept)
 
 
 def verify(path: Path, sealer: RowSealer, epoch: str, count: int) -> None:

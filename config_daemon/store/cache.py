@@ -26,6 +26,7 @@ from config_daemon.core.sealed import Fingerprint, Sealed
 from config_daemon.errors import CacheError, RejectedUpdate
 from config_daemon.store.files import create_beside, opened_capped, sync_folder
 from config_daemon.store.ports import Place
+from config_daemon.store.quarantine import prune_files
 from config_daemon.store.shelf import CacheShelf
 from config_daemon.wire import values
 from config_daemon.wire.mac import open_body, tail_hmac
@@ -33,6 +34,7 @@ from config_daemon.wire.messages import CONFIG_OFFSET
 from config_daemon.wire.sealing import canonical
 
 LKG = "lkg"
+ASIDE = "lkg.bad-"
 MAX_BYTES = 1 << 30
 CHUNK_BYTES = 1 << 20
 MAX_NESTED = 100  # lists and objects of a head: it has three
@@ -195,13 +197,14 @@ def _there(service: str, content: bytes | None) -> bytes:
 
 
 def set_aside(path: Path, folder: Path, stamp: str) -> Path:
-    """Move a cache that cannot be trusted into quarantine; return where it went.
+    """Move a cache that cannot be trusted into quarantine, of which the newest stay; return where it went.
 
     Raises: OSError.
     """
     folder.mkdir(mode=0o750, exist_ok=True)
-    place = folder / f"lkg.bad-{stamp}"
+    place = folder / f"{ASIDE}{stamp}"
     path.rename(place)
+    prune_files(folder, ASIDE, place.name)
     return place
 
 

@@ -40,15 +40,18 @@ _READONLY, _IOERR, _FULL, _CANTOPEN = 8, 10, 13, 14
 _SHAPE = ("no such table", "no such column", "has no column named")  # SQLite has no code of its own for them
 
 
-def connect(path: Path, busy_timeout_ms: int = 0, *, any_format: bool = False) -> apsw.Connection:
-    """Open an existing database of ours; one of another format only to migrate it.
+def connect(
+    path: Path, busy_timeout_ms: int = 0, *, any_format: bool = False, read_only: bool = False
+) -> apsw.Connection:
+    """Open an existing database of ours; one of another format only to migrate it, a damaged one only to read.
 
     Raises: StoreMissing, StoreCannotOpen, StoreCorrupted, StoreLocked, StoreFailing, SchemaMismatch.
     """
     refuse_special(path)
     with translated(path):
+        mode, flag = ("ro", apsw.SQLITE_OPEN_READONLY) if read_only else ("rw", apsw.SQLITE_OPEN_READWRITE)
         connection = apsw.Connection(
-            f"file:{quote(str(path))}?mode=rw", flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
+            f"file:{quote(str(path))}?mode={mode}", flags=flag | apsw.SQLITE_OPEN_URI
         )
     try:
         with translated(path):

@@ -57,6 +57,20 @@ def is_under_way(files: Files, hmac_keys: tuple[bytes, ...]) -> bool:
     return beside(files.database).exists() or (intent is not None and intent.state == "under-way")
 
 
+def half_done(files: Files, hmac_keys: tuple[bytes, ...]) -> Intent | None:
+    """Return what `finish` would complete; None where there is nothing, or only what it would give up.
+
+    Raises: StoreLocked; CacheError.
+    """
+    if not is_under_way(files, hmac_keys):
+        return None
+    intent = journal.load(files.rebuild_info, hmac_keys)
+    if intent is None or intent.state != "under-way":
+        return None
+    goes_on = _may_be_placed(files, intent) or _epoch_of(files.database) == intent.epoch
+    return intent if goes_on else None
+
+
 def finish(files: Files, numbers: Numbers) -> Intent | None:
     """Finish or undo what a process left half done that died; None when there was nothing.
 

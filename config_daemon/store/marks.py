@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ MARKS = "marks"
 MAX_BYTES = 1 << 20
 RESERVE = 1000
 VERSION = 1
+PURGED_MOST = 1000  # so that the file stays small, whatever happens
 BEYOND_ANY_CLOCK = 1 << 52  # milliseconds since 1970 reach it in 142 000 years
 
 
@@ -33,7 +35,8 @@ class Marks:
     """What the file says: generation, the highest number that may have been used, epoch, place.
 
     `held` is a hold that only a person ends, as (condition, subject, detail): it outlives the process.
-    `keyring` is number and digest of the one in force, `key` the id of the key that signs.
+    `keyring` is number and digest of the one in force, `key` the id of the key that signs. `purged` are deleted
+    services whose topics are to be empty, with the version at which each was deleted.
     """
 
     generation: int
@@ -44,6 +47,7 @@ class Marks:
     audit: Heads | None = None
     keyring: tuple[int, str] | None = None
     key: str | None = None
+    purged: Mapping[str, int] = field(default_factory=dict)
     version: int = VERSION
 
 
@@ -69,10 +73,11 @@ def load(path: Path, hmac_keys: tuple[bytes, ...]) -> Marks | None:
             audit=_heads(members.get("audit")),
             keyring=_keyring(members.get("keyring")),
             key=None if members.get("key") is None else _text(members["key"]),
+            purged={_text(name): _counter(at) for name, at in members.get("purged", {}).items()},
         )
     except FileNotFoundError:
         return None
-    except (RejectedUpdate, OSError, ValueError, TypeError, KeyError, IndexError) as error:
+    except (RejectedUpdate, OSError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise CacheError(
             f"{path} cannot be trusted: {error}",
             suggestion="Keep the file aside for inspection; without marks the daemon asks before it publishes.",

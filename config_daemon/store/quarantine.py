@@ -1,7 +1,7 @@
 """Where a database goes that was replaced: whole, with its `-wal` and `-shm`, and kept for a while.
 
 Laws: the database moves first, so that nobody ever opens it without its `-wal`; nothing is opened or
-copied, only renamed; the newest five are kept.
+copied, only renamed; of each kind the newest five are kept.
 """
 
 from __future__ import annotations
@@ -88,3 +88,12 @@ def prune(database: Path, stamp: str) -> None:
         ]
         for folder in sorted(folders)[: 1 - KEPT]:  # by the clock, which may have been put back
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def prune_files(folder: Path, beginning: str, made: str) -> None:
+    """Remove all but the newest files whose names begin so, never the one just made; what cannot go stays."""
+    with contextlib.suppress(OSError):
+        files = [path for path in folder.iterdir() if path.name.startswith(beginning) and path.name != made]
+        moved_at = {path: path.stat(follow_symlinks=False).st_ctime_ns for path in files}
+        for path in sorted(files, key=moved_at.__getitem__)[: 1 - KEPT]:
+            path.unlink()

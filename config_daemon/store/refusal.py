@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from config_daemon.core.health import CONDITIONS
+from config_daemon.errors import NotAllowed
 
 ALTERED_ROWS, MISFITS = "rows-corrupted", "model-hash"
 _OF_THE_STORE = ("db-", "schema-too-", "io-error")
@@ -56,3 +57,12 @@ def stops_everything(name: str) -> bool:
 def _told(mode: str, causes: list[_Open]) -> str:
     why = "; ".join(f"{name}: {detail}. {remedy}" for name, _, _, _, detail, remedy in causes[:3])
     return f"the daemon is in {mode}, and nothing is written meanwhile" + (f" ({why})" if why else "")
+
+
+def still_lives(service: str) -> NotAllowed:
+    """Return the refusal to clear what workers need."""
+    return NotAllowed(
+        f"{service} is not deleted, and workers need what its topic holds",
+        code="STILL_LIVES",
+        suggestion=f"First `config-daemon delete {service}`, and give workers time to hear of it.",
+    )

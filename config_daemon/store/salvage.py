@@ -6,6 +6,7 @@ nothing is written, not even the `-wal` into the file; a database that somebody 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +34,14 @@ _NAMES = (
     "SELECT service FROM change_feed ORDER BY seq",
     "SELECT service FROM change_feed ORDER BY seq DESC",
     "SELECT DISTINCT service FROM config_history",
+)
+
+_LACKING = (
+    "SELECT count(*) FROM main.config_history AS ours WHERE service <> '' AND NOT EXISTS"
+    " (SELECT 1 FROM copy.config_history AS its WHERE its.id = ours.id AND its.chain = ours.chain)",
+    "SELECT count(*) FROM main.encrypted_secrets AS ours WHERE NOT EXISTS"
+    " (SELECT 1 FROM copy.encrypted_secrets AS its WHERE its.service = ours.service AND its.key = ours.key"
+    " AND its.encrypted_value = ours.encrypted_value)",
 )
 
 
@@ -92,11 +101,37 @@ def salvage(path: Path, sealer: RowSealer, epoch: str | None, names: Iterable[st
         connection.close(True)
 
 
+def lacking(path: Path, copy: Path) -> tuple[int | None, int | None]:
+    """Return how many rows of its history and how many secrets a database has that a copy lacks.
+
+    None where nobody can count them.
+    """
+    found: list[int | None] = [None, None]
+    try:
+        refuse_special(path)
+        db = apsw.Connection(
+            f"file:{quote(str(path))}?mode=ro", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+        )
+    except (apsw.Error, StoreCannotOpen):
+        return None, None
+    try:
+        db.set_busy_timeout(_BUSY_MS)
+        with contextlib.suppress(StoreError), translated(path):
+            db.execute("ATTACH ? AS copy", (f"file:{quote(str(copy))}?mode=ro",))
+            for place, statement in enumerate(_LACKING):
+                with contextlib.suppress(StoreError), translated(path):
+                    found[place] = int(next(iter(db.execute(statement)))[0])
+    finally:
+        db.close(True)
+    return found[0], found[1]
+
+
 class _Reading:
     def __init__(self, db: apsw.Connection, path: Path, sealer: RowSealer) -> None:
         self._db, self._path, self._sealer = db, path, sealer
 
     def all(self, epoch: str | None, names: Iterable[str], since: Place) -> Salvaged:
+        self._db.execute("BEGIN")  # of one moment, where others write meanwhile
         named, _ = self._some("SELECT CAST(config_epoch AS BLOB) FROM config_epoch")
         wanted = epoch or (_text(named[0][0]) if named else None)
         searched = {*names, *(name for way in _NAMES for (name,) in self._some(way)[0])}

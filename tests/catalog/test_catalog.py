@@ -125,7 +125,24 @@ def test_a_file_whose_name_cannot_be_a_new_service(tmp_path, drop, name):
     catalog = Catalog.load(tmp_path)
     assert catalog.names() == SERVICES
     if name:
-        assert len(catalog.problems) == 1
+        (told,) = catalog.problems
+        assert ("<service>.schema.json" in told.message) is (name != "stt-worker")
+
+
+@pytest.mark.parametrize(
+    "name", ["sensor.json", "sensor.schema.JSON", "sensor.Schema.json", "sensor.schema", "sensor.schema.yaml"]
+)
+def test_a_definition_that_is_not_called_like_one_is_told_until_it_is_renamed(tmp_path, name):
+    catalog = Catalog.load(tmp_path)
+    path = tmp_path / name
+    path.write_text(json.dumps(number()))
+    assert catalog.refresh() == set()
+    (told,) = catalog.problems
+    assert name in told.message
+    assert "<service>.schema.json" in told.message
+    path.rename(tmp_path / "sensor.schema.json")
+    assert catalog.refresh() == {"sensor"}
+    assert catalog.problems == ()
 
 
 def test_things_that_are_no_files_neither_block_nor_crash(tmp_path):

@@ -172,6 +172,18 @@ def blob(cli: Cli) -> Cli:
     return cli
 
 
+@pytest.fixture
+def lived(cli: Cli) -> Cli:
+    """A folder in which a daemon has published two services."""
+    from tests.cli.lives import published  # which needs what is defined here
+
+    cli.ok("set", "stt-worker", "channels=2")
+    cli.ok("set", "stt-worker", "vad_threshold=0.7")
+    cli.ok("set", "router", "router_stream_min_chars=9")
+    published(cli)
+    return cli
+
+
 class Daemon:
     """What a living daemon looks like to the command line: a held lock, and what it says."""
 

@@ -69,6 +69,11 @@ def stored(house: House, service: str) -> dict[str, Any]:
         db.close()
 
 
+def lives(house: House, daemon: Process) -> None:
+    """Wait for a daemon that was just started, where another one has left its word."""
+    until(lambda: (facts(house).get("pid"), facts(house).get("mode")) == (daemon.pid, "normal"), "the daemon")
+
+
 def waits(daemon: Process) -> None:
     until(lambda: any("rebuild_waits" in line for line in daemon.talk), "that the daemon waits for a person")
 
@@ -125,12 +130,15 @@ def test_without_a_word_nothing_is_rebuilt_and_a_persons_word_is_announced(
     client.subscribe(HEALTH)
     lose(house)
     until(lambda: "db-missing" in conditions(house), "the loss")
+    assert "database missing" in house.cli("status")[1]
     assert house.cli("set", "stt-worker", "vad_threshold=0.3")[0] == 69
     code, out, error = house.cli(
         "restore", "--from", "lkg", "--yes", "--json", "--reason", "somebody deleted it"
     )
     assert code == 0, error
-    done = json.loads(out)
+    now, done = house.status(), json.loads(out)
+    assert (now["operational_mode"], now["database_status"]) == ("normal", "healthy")
+    assert "db-missing" not in {condition["name"] for condition in now["conditions"]}
     assert (done["services"], done["lost"]["services"]) == (2, {})
     assert done["lost"]["after"]["feed"] > 0
     until(
@@ -145,8 +153,12 @@ def test_without_a_word_nothing_is_rebuilt_and_a_persons_word_is_announced(
     assert house.status()["last_rebuild"]["reason"] == "somebody deleted it"
 
 
-def test_a_copy_is_restored_while_the_daemon_runs_and_a_bad_one_is_refused(house: House) -> None:
+def test_a_copy_is_restored_while_the_daemon_runs_and_a_bad_one_is_refused(
+    house: House, raw_client: ClientFactory
+) -> None:
     running(house)
+    client = raw_client(house.broker_url)
+    client.subscribe(HEALTH)
     worker = house.worker()
     worker.wait_for(1)
     copy = house.folder.parent / "copy.db"
@@ -158,15 +170,43 @@ def test_a_copy_is_restored_while_the_daemon_runs_and_a_bad_one_is_refused(house
     db = apsw.Connection(str(bad))
     db.execute("UPDATE service_configs SET version = 5")
     db.close()
+    for words in (["--yes"], ["--dry-run"]):
+        code, _, error = house.cli("restore", "--from", f"{copy}.typo", *words)
+        assert (code, "No such file" in error) == (69, True), error
+    code, _, error = house.cli("rebuild", "--yes")
+    assert (code, "--force" in error) == (4, True), error
+    code, out, error = house.cli("restore", "--from", str(copy), "--dry-run", "--json")
+    assert code == 0, error
+    foreseen = json.loads(out)
+    assert foreseen["sound"]
+    assert "rebuilding" not in {mode for _, mode in changed(client)}
     code, _, error = house.cli("restore", "--from", str(bad), "--yes")
     assert (code, "router, stt-worker" in error) == (69, True), error
     code, out, error = house.cli("restore", "--from", str(copy), "--yes", "--json")
     assert code == 0, error
-    assert json.loads(out)["lost"]["services"] == {"stt-worker": {"from": 2, "to": 1}}
+    assert json.loads(out)["lost"] == foreseen["lost"]
+    assert foreseen["lost"]["services"] == {"stt-worker": {"from": 2, "to": 1}}
+    assert foreseen["lost"]["history_rows"] == 1
     until(
         lambda: [r["config_version"] for r in worker.applied] == [1, 2, 1], "the copy's values at the worker"
     )
     until(lambda: facts(house)["mode"] == "normal", "normal")
+
+
+def test_who_asked_a_daemon_that_died_meanwhile_reads_what_was_asked_and_what_to_do(house: House) -> None:
+    daemon = running(house)
+    daemon.stop()
+    daemon = house.daemon(failpoint="rebuild_moved:kill")
+    lives(house, daemon)
+    code, _, error = house.cli("rebuild", "--force", "--yes")
+    assert code == 69, error
+    assert daemon.wait() == -signal.SIGKILL
+    assert "the daemon ended before it answered `config-daemon rebuild`" in error
+    assert "Start the daemon: it finishes what was begun" in error
+    half = house.cli("rebuild", "--dry-run")[1]
+    assert "began at" in half and "is half done, and is finished first" in half
+    lives(house, house.daemon())
+    assert house.status()["last_rebuild"]["state"] == "done"
 
 
 @pytest.mark.parametrize(
@@ -183,7 +223,7 @@ def test_a_daemon_that_dies_in_a_rebuild_ends_it_at_its_next_start_and_answers_o
     confirmed(house, 2)
     request = house.files.requests / "the-request.json"
     beside = request.with_suffix(".new")
-    beside.write_text(json.dumps({"kind": "rebuild", "by": "test", "arguments": {}}))
+    beside.write_text(json.dumps({"kind": "rebuild", "by": "test", "arguments": {"force": True}}))
     beside.rename(request)
     assert daemon.wait() == -signal.SIGKILL
     house.daemon()

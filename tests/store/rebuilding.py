@@ -14,9 +14,10 @@ from nacl.signing import SigningKey
 from config_daemon.core.sealed import Fingerprint, Sealed
 from config_daemon.store import marks
 from config_daemon.store.cache import Cache, Draft, Head, load
+from config_daemon.store.choice import Order, Site, Source
 from config_daemon.store.journal import Intent
 from config_daemon.store.ports import Row
-from config_daemon.store.rebuild import Order, Site, Source, rebuild
+from config_daemon.store.rebuild import rebuild
 from config_daemon.wire.messages import CONFIG_UPDATE, Envelope, update_body
 from config_daemon.wire.sealing import canonical, seal
 from tests.store.conftest import EPOCH, NOW, SEALER, FakeDefinition, FakeDefinitions, Store
@@ -92,14 +93,19 @@ class House:
             path.unlink()
 
     def rebuild(self, source: Source, reason: str | None = None, **more: Any) -> Intent:
-        """Rebuild as daemon and command do."""
+        """Rebuild as daemon and command do, by default also what is sound."""
+        return rebuild(*self.orders(source, reason, **more))
+
+    def orders(self, source: Source, reason: str | None = None, **more: Any) -> tuple[Site, Order]:
+        """Return what a rebuild is asked with."""
         self.store.close()
+        more = {"force": True, **more}
         sealer, fixed = more.pop("sealer", SEALER), more.pop("fixed", {})
         alive = more.pop("alive", lambda: None)
         site = Site(
             self.store.files, sealer, (HMAC,), self.numbers(), FakeDefinitions(), "f" * 64, fixed, alive
         )
-        return rebuild(site, Order(source, "test", reason, LATER, **more))
+        return site, Order(source, "test", reason, LATER, **more)
 
     def everything(self) -> dict[str, bytes]:
         """Return the content of all files but locks and marks; who reads in WAL mode may leave an empty `-wal`."""

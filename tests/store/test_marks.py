@@ -202,7 +202,10 @@ def test_the_file_is_tail_signed_json(path: Path) -> None:
     body = unseal_hmac(path.read_bytes(), "marks", (KEY,))
     feed = b'"feed":[7,"00ff00ff00ff00ff"]'
     null = b'"held":null,"key":null,"keyring":null'
-    assert body == b'{"audit":null,"epoch":"",%s,"generation":1,%s,"reserved":0,"version":1}' % (feed, null)
+    assert body == b'{"audit":null,"epoch":"",%s,"generation":1,%s,"purged":{},"reserved":0,"version":1}' % (
+        feed,
+        null,
+    )
 
 
 def test_marks_and_numbers_show_no_key(path: Path) -> None:

@@ -22,10 +22,10 @@ from config_daemon.errors import (
 )
 from config_daemon.store import audit, chain_walk, journal, marks
 from config_daemon.store.adopt import adopt_store
+from config_daemon.store.choice import Source
 from config_daemon.store.finishing import finish, is_under_way
 from config_daemon.store.journal import Intent
 from config_daemon.store.ports import Edit, Tombstone
-from config_daemon.store.rebuild import Source
 from config_daemon.store.reports import StoreReports
 from config_daemon.store.seals import RowSealer
 from tests.store.conftest import EPOCH, NOW, SEALER, Store, merged
@@ -371,6 +371,16 @@ def test_the_newest_five_databases_are_kept(house: House) -> None:
     assert house.store.files.quarantine / last.quarantine in folders
 
 
+def test_of_caches_of_earlier_lives_the_newest_five_are_kept(house: House) -> None:
+    for _ in range(7):
+        last = house.rebuild("rest")
+        house.store.files.cache.write_text("another")
+    last = house.rebuild("rest")
+    kept = {path.name for path in house.store.files.quarantine.glob("lkg.bad-*")}
+    assert len(kept) == 5
+    assert f"lkg.bad-rebuild-{last.epoch[:8]}" in kept
+
+
 def test_of_other_folders_in_the_quarantine_none_is_removed(house: House) -> None:
     others = [house.store.files.quarantine / f"2025-0{number}" for number in range(8)]
     for other in others:
@@ -573,7 +583,7 @@ def _alter(path: Path, *statements: str) -> None:
         (lambda p: _alter(p, "PRAGMA user_version = 99"), "format 99"),
         (lambda p: p.write_bytes(p.read_bytes()[:20000]), "damaged"),
         (lambda p: p.write_bytes(b""), "not a config-daemon database"),
-        (lambda p: p.unlink(), "there is no database"),
+        (lambda p: p.unlink(), "No such file"),
     ],
 )  # fmt: skip
 def test_a_copy_with_anything_wrong_is_refused_and_nothing_changed(

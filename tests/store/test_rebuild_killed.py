@@ -17,9 +17,9 @@ from config_daemon import failpoints
 from config_daemon.errors import CacheError
 from config_daemon.store import audit, finishing, journal, marks
 from config_daemon.store.adopt import adopt_store
+from config_daemon.store.choice import Source
 from config_daemon.store.finishing import finish, is_under_way
 from config_daemon.store.ports import Edit, Row
-from config_daemon.store.rebuild import Source
 from tests.store.conftest import EPOCH, SEALER, Store, merged
 from tests.store.rebuilding import HMAC, LATER, House
 

@@ -19,7 +19,7 @@ POINTS = (
 def _rebuild(stage: Stage) -> None:
     """Have the database made anew, and note which services the command lists as lost."""
     done = subprocess.run(
-        [sys.executable, "-m", "config_daemon.cli.main", "rebuild", "--yes", "--json", "--reason", "tried",
+        [sys.executable, "-m", "config_daemon.cli.main", "rebuild", "--force", "--yes", "--json", "--reason", "tried",
          "--data", str(stage.data)], capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     stage.must(done.returncode == 0, f"the database is made anew; {done.stderr[-300:]}")
@@ -45,7 +45,7 @@ def killed_in_rebuild(stage: Stage) -> None:
         daemon = stage.start_daemon(f"{point}:kill:1")
         stage.until(stage.connected, "the daemon")
         asking = subprocess.Popen(
-            [sys.executable, "-m", "config_daemon.cli.main", "rebuild", "--yes", "--data", str(stage.data)],
+            [sys.executable, "-m", "config_daemon.cli.main", "rebuild", "--force", "--yes", "--data", str(stage.data)],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         stage.note("rebuilt", lost=[])
