@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from config_daemon.catalog.definition import MISSING
-from config_daemon.cli.yaml_writing import flow, lines_of
+from config_daemon.yaml_writing import flow, lines_of
 from config_daemon.core.paths import put
 from config_daemon.errors import InvalidConfig
 

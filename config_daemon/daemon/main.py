@@ -34,7 +34,7 @@ from config_daemon.daemon.keyrings import Keyrings
 from config_daemon.daemon.loop import Daemon
 from config_daemon.daemon.mirror import Mirror
 from config_daemon.daemon.models import Models
-from config_daemon.daemon.notify import Notifier
+from config_daemon.notify import Notifier
 from config_daemon.daemon.parts import Parts
 from config_daemon.daemon.past import load_past, migrate_store
 from config_daemon.daemon.recovery import Recovery
