@@ -33,6 +33,11 @@ class Settings:
     services: Mapping[str, Service]
     table: AgentTable
 
+    @staticmethod
+    def file(name: str | None) -> Path | None:
+        """Return a file of the table as a path."""
+        return Path(name) if name is not None else None
+
     @property
     def apply_seconds(self) -> float:
         """Return how long the slowest service may take to be put into force and back again."""
@@ -46,12 +51,11 @@ def load(
 
     Raises: SettingsError with every problem.
     """
-    members = _merged(flags, _members(file), only)
-    source = str(file or FILE) if file or FILE.exists() else "the command line"
-    table = read_table(members, source)
-    if isinstance(table, list):
-        raise refusal(table)
+    table = _table(flags, file, only)
     problems: list[ErrorContext] = []
+    if not table.services:
+        mend = f"Name one with --service and --render, or write {FILE}."
+        problems.append(setting_problem("MISSING_SETTING", "services", "there is no service to follow", mend))
     reach = ReachReader(table, flags, environ, problems)
     worker, broker, anchor, state = reach.worker(), reach.broker(), reach.anchor(), reach.state()
     services = ServiceReader(problems, state)
@@ -59,6 +63,27 @@ def load(
     if problems or broker is None or anchor is None:
         raise refusal(problems)
     return Settings(worker, broker, anchor, state, plans, table)
+
+
+def identity(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None) -> tuple[str, Path]:
+    """Return the worker's name and the state folder, whatever else is missing.
+
+    Raises: SettingsError.
+    """
+    problems: list[ErrorContext] = []
+    reach = ReachReader(_table(flags, file, ()), flags, environ, problems)
+    found = reach.worker(), reach.state()
+    if problems:
+        raise refusal(problems)
+    return found
+
+
+def _table(flags: Mapping[str, Any], file: Path | None, only: tuple[str, ...]) -> AgentTable:
+    source = str(file or FILE) if file or FILE.exists() else "the command line"
+    table = read_table(_merged(flags, _members(file), only), source)
+    if isinstance(table, list):
+        raise refusal(table)
+    return table
 
 
 def refusal(problems: list[ErrorContext]) -> SettingsError:

@@ -67,10 +67,10 @@ class AgentTable(_Table):
     on_revoked: Literal["keep", "refuse-start"] = Field(
         "keep", description="whether to start with what a revoked key signed"
     )
-    services: Annotated[dict[str, ServiceTable], Field(min_length=1)] = Field(description="what to follow")
+    services: dict[str, ServiceTable] = Field(default_factory=dict, description="what to follow")
 
 
-_LEVELS = {
+_LEVELS: dict[int, type[_Table]] = {
     1: AgentTable,
     3: ServiceTable,
     5: RenderTable,

@@ -23,7 +23,7 @@ from config_daemon.worker.lookout import Lookout, unix_ms
 from config_daemon.worker.program import Apply, Program, Validate
 from config_daemon.worker.report import STILL_APPLYING, Report, Verdict, cannot_keep, refused
 from config_daemon.worker.standing import Standing, attempt_of, ended, fatal
-from config_daemon.worker.trust import REVOKED, Accepted, Belief, Trust
+from config_daemon.worker.trust import REVOKED, Accepted, Belief, Outcome, Trust
 
 KEYRING_BEHIND = "keyring-behind"
 FirstUse = Literal["wait", "run"]
@@ -79,6 +79,12 @@ class Follower:
     def standing(self, service: str) -> Standing:
         """Return what a status says of a service now."""
         return Standing(self._program.running(service), self._attempts.get(service), self._flags.all(service))
+
+    def newest(self, service: str) -> Outcome | None:
+        """Return how the newest message of a service ended; None while no fresh beacon says that it is that."""
+        belief = self._belief.get(service, Belief())
+        is_newest = belief.floor is not None and self._lookout.lists_no_newer(service, belief.floor)
+        return belief.outcome if is_newest else None
 
     def receive(self, topic: str, raw: bytes) -> bool:
         """Take one message; a config ends in exactly one report. False: have what is retained delivered again.
