@@ -9,17 +9,22 @@ from __future__ import annotations
 import threading
 import time
 
+from config_daemon import __version__
 from config_daemon.agent.apply import Applier
-from config_daemon.agent.client import Client
 from config_daemon.agent.render import Config
 from config_daemon.agent.settings import Settings
 from config_daemon.errors import ConfigDaemonError
 from config_daemon.logs import logger
 from config_daemon.notify import Notifier
+from config_daemon.worker.change import Change
 from config_daemon.worker.report import Report
+from config_daemon.worker.sdk import ConfigClient
+from config_daemon.worker.trust import Outcome
 
 OK, FAILED, UNAVAILABLE = 0, 1, 69
 
+AGENT = f"config-agent/{__version__}"
+_LOOK_SECONDS = 0.05
 _log = logger("agent")
 
 
@@ -37,8 +42,15 @@ class Agent:
         self._withdrawn: set[str] = set()
         self._refused = False
         self._trouble = ""
-        self._until: float | None = None
-        self._client = Client(settings, self._apply, self._on_deleted, self._report, self._note, self._tick)
+        table = settings.table
+        self._client = ConfigClient(
+            list(settings.services), worker=settings.worker, broker=settings.broker, state=settings.state,
+            public_key=settings.public_key, keyring_file=settings.keyring_file, apply=self._apply,
+            on_deleted=self._on_deleted, topic_prefix=table.topic_prefix, first_use=table.first_use,
+            on_revoked=table.on_revoked, apply_seconds=settings.apply_seconds, ca_file=table.ca_file,
+            certificate_file=table.certificate_file, key_file=table.key_file, agent=AGENT, report=self._report,
+            note=self._note,
+        )  # fmt: skip
 
     def run(self) -> int:
         """Follow until `stop`, or until every service was withdrawn that is to stop then; return the exit code."""
@@ -53,13 +65,13 @@ class Agent:
 
         0: all are in force; 1: one was refused, did not work or was withdrawn; 69: none came in time.
         """
-        self._until = time.monotonic() + seconds
         self._begin()
+        threading.Thread(target=self._stop_when_known, args=[seconds], daemon=True).start()
         self._client.run()
-        outcomes = {self._client.newest(service) for service in self._settings.services}
+        outcomes = self._outcomes()
         if outcomes <= {"applied"}:
             return OK
-        return FAILED if self._refused or outcomes - {"applied", None} else UNAVAILABLE
+        return FAILED if self._refused or outcomes - {"applied", "pending", None} else UNAVAILABLE
 
     def stop(self) -> None:
         """Have `run` return soon; may be called from a signal handler."""
@@ -79,7 +91,8 @@ class Agent:
             except ConfigDaemonError as error:
                 _log.warning("files_not_put_back", service=service, error=error.message)
 
-    def _apply(self, config: Config) -> None:
+    def _apply(self, change: Change) -> None:
+        config = Config(change.service, change.update.config_version, change.new)
         is_changed = self._appliers[config.service].apply(config)
         if is_changed:
             _log.info("files_changed", service=config.service, config_version=config.version)
@@ -99,29 +112,42 @@ class Agent:
             self.stop()
 
     def _report(self, report: Report) -> None:
-        facts = {
-            "service": report.service, "sequence": report.sequence, "config_version": report.config_version,
-            "flags": report.flags,
-        }  # fmt: skip
+        service, sequence, version, flags = (
+            report.service,
+            report.sequence,
+            report.config_version,
+            report.flags,
+        )
         if report.state == "applied":
-            _log.info("config_applied", **facts)
+            _log.info(
+                "config_applied", service=service, sequence=sequence, config_version=version, flags=flags
+            )
         elif report.state == "deleted":
-            _log.warning("config_withdrawn", **facts)
+            _log.warning(
+                "config_withdrawn", service=service, sequence=sequence, config_version=version, flags=flags
+            )
         elif report.state == "held":
-            _log.debug("config_held", **facts)
+            _log.debug("config_held", service=service, sequence=sequence, config_version=version, flags=flags)
         else:
             self._refused = True
             errors = [f"{one.message} {one.suggestion}" for one in report.errors]
-            _log.warning("config_refused", **facts, state=report.state, reason=report.reason, errors=errors)
+            _log.warning(
+                "config_refused", service=service, sequence=sequence, config_version=version, flags=flags,
+                state=report.state, reason=report.reason, errors=errors,
+            )  # fmt: skip
 
     def _note(self, text: str) -> None:
         if text != self._trouble:
             _log.warning("broker_trouble", reason=text)
         self._trouble = text
 
-    def _tick(self) -> None:
-        if self._until is None:
-            return
-        is_known = all(self._client.newest(service) for service in self._settings.services)
-        if is_known or time.monotonic() > self._until:
-            self.stop()
+    def _stop_when_known(self, seconds: float) -> None:
+        """Stop once nothing is open any more, or the time is over."""
+        until = time.monotonic() + seconds
+        while self._outcomes() & {None, "pending"} and time.monotonic() < until:
+            if self._stopping.wait(_LOOK_SECONDS):
+                return
+        self.stop()
+
+    def _outcomes(self) -> set[Outcome | None]:
+        return {self._client.newest(service) for service in self._settings.services}

@@ -24,7 +24,7 @@ def problems(settings: Settings) -> list[ErrorContext]:
     """Return what would fail later."""
     found = list(_state(settings.state))
     for name in ("ca_file", "certificate_file", "key_file"):
-        file = settings.file(getattr(settings.table, name))
+        file = getattr(settings.table, name)
         if file and not os.access(file, os.R_OK):
             found.append(
                 setting_problem(

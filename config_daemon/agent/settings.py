@@ -17,7 +17,6 @@ from config_daemon.agent.services import Service, ServiceReader
 from config_daemon.agent.tables import AgentTable, ServiceTable, read_table, setting_problem
 from config_daemon.errors import ErrorContext, SettingsError
 from config_daemon.wire.address import BrokerAddress
-from config_daemon.wire.keyring import Keyring
 
 FILE = Path("/etc/config-agent/config-agent.toml")
 
@@ -28,15 +27,11 @@ class Settings:
 
     worker: str
     broker: BrokerAddress
-    anchor: Keyring
+    public_key: str | None
+    keyring_file: Path | None
     state: Path
     services: Mapping[str, Service]
     table: AgentTable
-
-    @staticmethod
-    def file(name: str | None) -> Path | None:
-        """Return a file of the table as a path."""
-        return Path(name) if name is not None else None
 
     @property
     def apply_seconds(self) -> float:
@@ -57,12 +52,13 @@ def load(
         mend = f"Name one with --service and --render, or write {FILE}."
         problems.append(setting_problem("MISSING_SETTING", "services", "there is no service to follow", mend))
     reach = ReachReader(table, flags, environ, problems)
-    worker, broker, anchor, state = reach.worker(), reach.broker(), reach.anchor(), reach.state()
+    worker, broker, state = reach.worker(), reach.broker(), reach.state()
+    public_key, keyring_file = reach.anchor()
     services = ServiceReader(problems, state)
     plans = {name: services.read(name, one) for name, one in table.services.items()}
-    if problems or broker is None or anchor is None:
+    if problems or broker is None:
         raise refusal(problems)
-    return Settings(worker, broker, anchor, state, plans, table)
+    return Settings(worker, broker, public_key, keyring_file, state, plans, table)
 
 
 def identity(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None) -> tuple[str, Path]:

@@ -60,6 +60,7 @@ class Follower:
         self._flags = Flags(lambda service: lookout.flags(service, self._program.update(service)))
         self._attempts: dict[str, Attempt | None] = {}
         self._tried: set[str] = set()
+        self._heard: set[str] = set()  # what came in this life
         self._waiting: dict[str, Accepted] = {}
         self._later: dict[str, Accepted] = {}  # what waits for a program that is not done yet
         self._unstarted: list[str] = []
@@ -81,10 +82,14 @@ class Follower:
         return Standing(self._program.running(service), self._attempts.get(service), self._flags.all(service))
 
     def newest(self, service: str) -> Outcome | None:
-        """Return how the newest message of a service ended; None while no fresh beacon says that it is that."""
+        """Return how the newest message of a service ended; None while no fresh beacon says that it is that.
+
+        It must have come in this life: what failed in an earlier one is tried once more.
+        """
         belief = self._belief.get(service, Belief())
-        is_newest = belief.floor is not None and self._lookout.lists_no_newer(service, belief.floor)
-        return belief.outcome if is_newest else None
+        if service not in self._heard or belief.floor is None:
+            return None
+        return belief.outcome if self._lookout.lists_no_newer(service, belief.floor) else None
 
     def receive(self, topic: str, raw: bytes) -> bool:
         """Take one message; a config ends in exactly one report. False: have what is retained delivered again.
@@ -112,6 +117,7 @@ class Follower:
             self._say(service, accepted, _HELD)
             return True
         if accepted.again and not self._worth_another_try(service, belief):
+            self._heard.add(service)
             self._say(service, accepted, _HELD)
             return True
         return self._take(service, belief, accepted)
@@ -201,6 +207,7 @@ class Follower:
         elif kept.outcome == "deleted":
             verdict = Verdict("deleted", None, self._program.delete(service))
             self._attempts[service] = self._attempt(accepted, verdict)
+        self._heard.add(service)
         self._say(service, accepted, verdict)
         return True
 

@@ -126,6 +126,7 @@ def test_the_command_line_alone_is_enough(tmp_path: Path) -> None:
 
 def test_a_credential_beats_the_password_file(file: Path, tmp_path: Path) -> None:
     (tmp_path / "broker-password").write_text("of systemd\n")
+    (tmp_path / "broker-password").chmod(0o440)
     assert read(file, {"CREDENTIALS_DIRECTORY": str(tmp_path)}).broker.password == "of systemd"
 
 
@@ -176,6 +177,7 @@ def test_everything_that_is_wrong_is_told_at_once(file: Path, tmp_path: Path) ->
         ),
         (("[services.router", "[services.Router"), ("INVALID_SETTING", "services.Router")),
         (("/site.conf", "/state/site.conf"), ("INVALID_SETTING", "services.router.render.0.destination")),
+        (("public_key_file", "keyring_file = 'x'\npublic_key_file"), ("INVALID_SETTING", "keyring_file")),
         (("broker.example:1884", "broker.example:x"), ("INVALID_SETTING", "broker")),
     ],
 )
