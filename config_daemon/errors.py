@@ -22,6 +22,7 @@ ConfigDaemonError
 │   └── HistoryRewritten     an audit chain does not extend what was known (`store/audit.py`)
 ├── CacheError               the operator: the LKG or marks cannot be trusted           exit 69
 ├── BrokerUnavailable        the operator: no broker answers                            exit 69
+├── ApplyFailed              the operator: the agent could not put a config into force  exit 1
 └── RejectedUpdate           nobody: a worker refused a message, `reason` says why      exit 1
 
 Foreign exceptions are translated once, at the border, by their code and never by their text.
@@ -247,6 +248,13 @@ class BrokerUnavailable(ConfigDaemonError):
     exit_code = 69
     code = "BROKER_UNAVAILABLE"
     suggestion = "Check MQTT_URL and that the broker is running."
+
+
+class ApplyFailed(ConfigDaemonError):
+    """The agent could not put a config into force: a file, or a command, did not do what it should."""
+
+    code = "APPLY_FAILED"
+    suggestion = "Mend what is named above; the config is tried again at the agent's next start."
 
 
 class RejectedUpdate(ConfigDaemonError):

@@ -24,6 +24,8 @@ NAMES = frozenset(
         "worker_after_persist", "worker_after_apply",
         "rebuild_built", "rebuild_intended", "rebuild_database_moved", "rebuild_moved", "rebuild_placed",
         "rebuild_epoch_told", "rebuild_cache_aside", "rebuild_marked", "adopt_committed", "purge_marked",
+        "agent_staged", "agent_journalled", "agent_amid_placing", "agent_placed", "agent_reloaded", "agent_verified",
+        "agent_amid_put_back", "agent_put_back",
         "after_keys_env", "before_keyring", "after_keyring", "before_enter", "after_enter", "after_rekey",
     }
 )  # fmt: skip

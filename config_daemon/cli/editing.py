@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from config_daemon.catalog.definition import MISSING
-from config_daemon.cli.yaml_writing import flow, lines_of
 from config_daemon.core.paths import put
 from config_daemon.errors import InvalidConfig
+from config_daemon.yaml_writing import flow, lines_of
 
 if TYPE_CHECKING:
     from config_daemon.catalog.definition import Definition, Field

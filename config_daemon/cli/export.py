@@ -85,7 +85,7 @@ def _json(_session: Session, found: dict[str, _Kept]) -> Iterator[str]:
 
 
 def _yaml(_session: Session, found: dict[str, _Kept]) -> Iterator[str]:
-    from config_daemon.cli.yaml_writing import lines_of
+    from config_daemon.yaml_writing import lines_of
 
     for name, kept in found.items():
         yield "---"

@@ -34,7 +34,6 @@ from config_daemon.daemon.keyrings import Keyrings
 from config_daemon.daemon.loop import Daemon
 from config_daemon.daemon.mirror import Mirror
 from config_daemon.daemon.models import Models
-from config_daemon.daemon.notify import Notifier
 from config_daemon.daemon.parts import Parts
 from config_daemon.daemon.past import load_past, migrate_store
 from config_daemon.daemon.purge import Purge
@@ -46,6 +45,7 @@ from config_daemon.daemon.sight import Sight
 from config_daemon.daemon.surroundings import Surroundings, keep_touched, touched_services
 from config_daemon.daemon.watch import Watch
 from config_daemon.errors import StoreUnavailable
+from config_daemon.notify import Notifier
 from config_daemon.settings import Settings
 from config_daemon.store import locks
 from config_daemon.store.connection import inspect

@@ -23,7 +23,7 @@ from config_daemon.worker.lookout import Lookout, unix_ms
 from config_daemon.worker.program import Apply, Program, Validate
 from config_daemon.worker.report import STILL_APPLYING, Report, Verdict, cannot_keep, refused
 from config_daemon.worker.standing import Standing, attempt_of, ended, fatal
-from config_daemon.worker.trust import REVOKED, Accepted, Belief, Trust
+from config_daemon.worker.trust import REVOKED, Accepted, Belief, Outcome, Trust
 
 KEYRING_BEHIND = "keyring-behind"
 FirstUse = Literal["wait", "run"]
@@ -60,6 +60,7 @@ class Follower:
         self._flags = Flags(lambda service: lookout.flags(service, self._program.update(service)))
         self._attempts: dict[str, Attempt | None] = {}
         self._tried: set[str] = set()
+        self._heard: set[str] = set()  # what came in this life
         self._waiting: dict[str, Accepted] = {}
         self._later: dict[str, Accepted] = {}  # what waits for a program that is not done yet
         self._unstarted: list[str] = []
@@ -79,6 +80,16 @@ class Follower:
     def standing(self, service: str) -> Standing:
         """Return what a status says of a service now."""
         return Standing(self._program.running(service), self._attempts.get(service), self._flags.all(service))
+
+    def newest(self, service: str) -> Outcome | None:
+        """Return how the newest message of a service ended; None while no fresh beacon says that it is that.
+
+        It must have come in this life: what failed in an earlier one is tried once more.
+        """
+        belief = self._belief.get(service, Belief())
+        if service not in self._heard or belief.floor is None:
+            return None
+        return belief.outcome if self._lookout.lists_no_newer(service, belief.floor) else None
 
     def receive(self, topic: str, raw: bytes) -> bool:
         """Take one message; a config ends in exactly one report. False: have what is retained delivered again.
@@ -106,6 +117,7 @@ class Follower:
             self._say(service, accepted, _HELD)
             return True
         if accepted.again and not self._worth_another_try(service, belief):
+            self._heard.add(service)
             self._say(service, accepted, _HELD)
             return True
         return self._take(service, belief, accepted)
@@ -195,6 +207,7 @@ class Follower:
         elif kept.outcome == "deleted":
             verdict = Verdict("deleted", None, self._program.delete(service))
             self._attempts[service] = self._attempt(accepted, verdict)
+        self._heard.add(service)
         self._say(service, accepted, verdict)
         return True
 

@@ -83,6 +83,11 @@ class Lookout:
             and self._freshness.standing(service, floor) == "listed"
         )
 
+    def lists_no_newer(self, service: str, floor: Floor) -> bool:
+        """Tell whether a fresh beacon lists this message, or an older one."""
+        is_fresh = not self._freshness.is_stale(self._clock())
+        return is_fresh and self._freshness.standing(service, floor) in ("listed", "less")
+
     def compare(self, service: str, belief: Belief) -> bool:
         """Compare a service with a fresh beacon; True when something newer was listed twice and never came."""
         proof = [belief.at_floor] if belief.at_floor else []

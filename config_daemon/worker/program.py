@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from config_daemon import failpoints
-from config_daemon.errors import ErrorContext, InvalidConfig, RejectedUpdate
+from config_daemon.errors import ConfigDaemonError, ErrorContext, InvalidConfig, RejectedUpdate
 from config_daemon.wire.messages import ConfigUpdate
 from config_daemon.wire.status import Running, Source
 from config_daemon.worker.apply import RestartNeeded, RolledBack
@@ -122,7 +122,8 @@ class Program:
         except Exception as error:  # noqa: BLE001 - whatever the program raises, the old config stays
             if isinstance(error, Overdue):
                 self._unsure.add(handed.service)
-            contexts = [_failed(error, "the program could not apply it")]
+            own = error.contexts if isinstance(error, ConfigDaemonError) else ()
+            contexts = own or [_failed(error, "the program could not apply it")]
             return refused(RejectedUpdate("apply-failed", 12, str(error), contexts))
         return _APPLIED
 

@@ -34,7 +34,7 @@ from config_daemon.worker.lookout import Lookout, unix_ms
 from config_daemon.worker.program import Handed, Validate
 from config_daemon.worker.report import Report
 from config_daemon.worker.statuses import Statuses
-from config_daemon.worker.trust import Trust
+from config_daemon.worker.trust import Outcome, Trust
 from config_daemon.worker.typed import validator
 
 AGENT = f"config-daemon-worker/{__version__}"
@@ -62,7 +62,7 @@ class ConfigClient:
         services: str | Sequence[str] | Mapping[str, Model],
         *,
         worker: str,
-        broker: str,
+        broker: str | BrokerAddress,
         state: str | Path,
         public_key: str | None = None,
         keyring_file: str | Path | None = None,
@@ -99,7 +99,8 @@ class ConfigClient:
             lambda: self._lookout.beacon, agent, note=note,
         )  # fmt: skip
         link = Link(
-            BrokerAddress.parse(broker), worker, _path(ca_file), _path(certificate_file), _path(key_file),
+            BrokerAddress.parse(broker) if isinstance(broker, str) else broker, worker,
+            _path(ca_file), _path(certificate_file), _path(key_file),
             protocol, topics.presence(worker),
         )  # fmt: skip
         self._link = Subscriber(
@@ -145,6 +146,10 @@ class ConfigClient:
         Raises: UsageError when the service is not followed.
         """
         return self._values.get(self._name(service))
+
+    def newest(self, service: str | None = None) -> Outcome | None:
+        """Return how the newest config of a service ended, None before a fresh beacon says that it is the newest."""
+        return self._follower.newest(self._name(service))
 
     def wait_for(self, service: str | None = None, timeout: float | None = None) -> Any:
         """Wait until a service has a config, at most `timeout` seconds, and return it.

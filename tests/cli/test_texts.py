@@ -17,10 +17,10 @@ from config_daemon.catalog.services import SHIPPED
 from config_daemon.cli.env_text import env_lines
 from config_daemon.cli.printing import visible
 from config_daemon.cli.yaml_reading import load_all
-from config_daemon.cli.yaml_writing import lines_of
 from config_daemon.core.paths import put
 from config_daemon.errors import InvalidConfig
 from config_daemon.store.dotenv import parse
+from config_daemon.yaml_writing import lines_of
 from tests.cli.conftest import BLOB
 
 TEXT = st.text(st.characters(blacklist_categories=("Cs",)), max_size=12)

@@ -1,7 +1,7 @@
-"""Write values as YAML that every YAML 1.2 parser reads back exactly.
+"""Write values as YAML that every parser of YAML 1.1 or 1.2 reads back exactly.
 
 Laws: a scalar or list is written as JSON, which YAML contains, with everything invisible as an escape;
-a name is written plain only where no parser can take it for something else.
+a name is written plain, and a number without a point, only where no parser can take it for something else.
 """
 
 from __future__ import annotations
@@ -35,7 +35,13 @@ def name_of(name: str) -> str:
 
 def flow(value: Any) -> str:
     """Return any value in one line."""
-    text = json.dumps(value, ensure_ascii=False)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{flow(name)}: {flow(inner)}" for name, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    if isinstance(value, float) and "." not in text:
+        return text.replace("e", ".0e")  # YAML 1.1 takes 1e-05 for text
     return text if text.isprintable() else "".join(map(_escaped, text))
 
 

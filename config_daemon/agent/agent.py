@@ -1,0 +1,153 @@
+"""The agent: whatever config a worker accepts is put into force; what becomes of it is logged.
+
+Laws: a set of files that an earlier life left half done is put back before anything else; ready means that every
+service has a config in force; a withdrawn config leaves all files as they are.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from config_daemon import __version__
+from config_daemon.agent.apply import Applier
+from config_daemon.agent.render import Config
+from config_daemon.agent.settings import Settings
+from config_daemon.errors import ConfigDaemonError
+from config_daemon.logs import logger
+from config_daemon.notify import Notifier
+from config_daemon.worker.change import Change
+from config_daemon.worker.report import Report
+from config_daemon.worker.sdk import ConfigClient
+from config_daemon.worker.trust import Outcome
+
+OK, FAILED, UNAVAILABLE = 0, 1, 69
+
+AGENT = f"config-agent/{__version__}"
+_LOOK_SECONDS = 0.05
+_log = logger("agent")
+
+
+class Agent:
+    """Follows services and puts their configs into force, until it is stopped."""
+
+    def __init__(self, settings: Settings, notifier: Notifier) -> None:
+        self._settings, self._notifier = settings, notifier
+        self._stopping = threading.Event()
+        self._appliers = {
+            name: Applier(service.plan, settings.state, self._stopping)
+            for name, service in settings.services.items()
+        }
+        self._in_force: set[str] = set()
+        self._withdrawn: set[str] = set()
+        self._refused = False
+        self._trouble = ""
+        table = settings.table
+        self._client = ConfigClient(
+            list(settings.services), worker=settings.worker, broker=settings.broker, state=settings.state,
+            public_key=settings.public_key, keyring_file=settings.keyring_file, apply=self._apply,
+            on_deleted=self._on_deleted, topic_prefix=table.topic_prefix, first_use=table.first_use,
+            on_revoked=table.on_revoked, apply_seconds=settings.apply_seconds, ca_file=table.ca_file,
+            certificate_file=table.certificate_file, key_file=table.key_file, agent=AGENT, report=self._report,
+            note=self._note,
+        )  # fmt: skip
+
+    def run(self) -> int:
+        """Follow until `stop`, or until every service was withdrawn that is to stop then; return the exit code."""
+        self._begin()
+        self._client.run()
+        self._notifier.send("STOPPING=1")
+        _log.info("agent_stopped")
+        return OK
+
+    def run_once(self, seconds: float) -> int:
+        """Put the newest configs into force and end; return the exit code.
+
+        0: all are in force; 1: one was refused, did not work or was withdrawn; 69: none came in time.
+        """
+        self._begin()
+        threading.Thread(target=self._stop_when_known, args=[seconds], daemon=True).start()
+        self._client.run()
+        outcomes = self._outcomes()
+        if outcomes <= {"applied"}:
+            return OK
+        return FAILED if self._refused or outcomes - {"applied", "pending", None} else UNAVAILABLE
+
+    def stop(self) -> None:
+        """Have `run` return soon; may be called from a signal handler."""
+        self._stopping.set()
+        self._client.stop()
+
+    def _begin(self) -> None:
+        _log.info(
+            "agent_started", worker=self._settings.worker, broker=str(self._settings.broker),
+            services=sorted(self._settings.services),
+        )  # fmt: skip
+        for service, applier in self._appliers.items():
+            applier.sweep()
+            try:
+                if applier.settle():
+                    _log.warning("files_put_back", service=service)
+            except ConfigDaemonError as error:
+                _log.warning("files_not_put_back", service=service, error=error.message)
+
+    def _apply(self, change: Change) -> None:
+        config = Config(change.service, change.update.config_version, change.new)
+        is_changed = self._appliers[config.service].apply(config)
+        if is_changed:
+            _log.info("files_changed", service=config.service, config_version=config.version)
+        self._withdrawn.discard(config.service)
+        self._in_force.add(config.service)
+        if self._in_force == set(self._appliers):
+            self._notifier.send("READY=1")
+
+    def _on_deleted(self, service: str) -> None:
+        settings = self._settings.services[service]
+        if settings.on_delete == "keep":
+            return
+        self._withdrawn.add(service)
+        if settings.stop:
+            settings.stop.run({"CONFIG_SERVICE": service, "CONFIG_VERSION": ""})
+        if self._withdrawn == set(self._appliers):
+            self.stop()
+
+    def _report(self, report: Report) -> None:
+        service, sequence, version, flags = (
+            report.service,
+            report.sequence,
+            report.config_version,
+            report.flags,
+        )
+        if report.state == "applied":
+            _log.info(
+                "config_applied", service=service, sequence=sequence, config_version=version, flags=flags
+            )
+        elif report.state == "deleted":
+            _log.warning(
+                "config_withdrawn", service=service, sequence=sequence, config_version=version, flags=flags
+            )
+        elif report.state == "held":
+            _log.debug("config_held", service=service, sequence=sequence, config_version=version, flags=flags)
+        else:
+            self._refused = True
+            errors = [f"{one.message} {one.suggestion}" for one in report.errors]
+            _log.warning(
+                "config_refused", service=service, sequence=sequence, config_version=version, flags=flags,
+                state=report.state, reason=report.reason, errors=errors,
+            )  # fmt: skip
+
+    def _note(self, text: str) -> None:
+        if text != self._trouble:
+            _log.warning("broker_trouble", reason=text)
+        self._trouble = text
+
+    def _stop_when_known(self, seconds: float) -> None:
+        """Stop once nothing is open any more, or the time is over."""
+        until = time.monotonic() + seconds
+        while self._outcomes() & {None, "pending"} and time.monotonic() < until:
+            if self._stopping.wait(_LOOK_SECONDS):
+                return
+        self.stop()
+
+    def _outcomes(self) -> set[Outcome | None]:
+        return {self._client.newest(service) for service in self._settings.services}

@@ -1,0 +1,131 @@
+"""Turn a config into the bytes of a file: a format, or a Jinja2 template.
+
+Laws: the same config gives the same bytes; nothing empty is ever returned; a name that a template uses and
+the config lacks is an error; no message repeats a value.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, TemplateNotFound, UndefinedError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tomli_w import dumps
+
+from config_daemon.agent.env_format import env_text, quoted
+from config_daemon.errors import ConfigDaemonError, ErrorContext, InvalidConfig
+from config_daemon.yaml_writing import lines_of
+
+_T = TypeVar("_T")
+_MEND = "Mend the template, or the values of the service."
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What is rendered: one service's whole values, and which version of them."""
+
+    service: str
+    version: int
+    values: Mapping[str, Any]
+
+
+def rendered(source: str, config: Config) -> bytes:
+    """Return the bytes of a file made by a format (a key of FORMATS) or by the template at a path.
+
+    Raises: InvalidConfig.
+    """
+    if not config.values:
+        raise _refused("EMPTY_CONFIG", source, "the config has no values", "Set values of the service.")
+    text = FORMATS[source](config.values) if source in FORMATS else _from_template(Path(source), config)
+    if not text.strip():
+        raise _refused("EMPTY_FILE", source, "nothing comes of it but an empty file", _MEND)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise _refused("NO_TEXT", source, "it gives characters that are no Unicode text", _MEND) from None
+
+
+def check_template(source: str) -> None:
+    """Read a template without rendering it; a format needs no check.
+
+    Raises: InvalidConfig.
+    """
+    if source not in FORMATS:
+        _guarded(source, lambda: _environment(Path(source)).get_template(Path(source).name))
+
+
+def _from_template(path: Path, config: Config) -> str:
+    names = {**config.values, "config": config.values, "service": config.service, "version": config.version}
+    return _guarded(str(path), lambda: _environment(path).get_template(path.name).render(names))
+
+
+def _environment(path: Path) -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined,
+        autoescape=False,  # files of programs, not pages
+        keep_trailing_newline=True,
+        loader=FileSystemLoader(path.parent),
+    )
+    environment.filters["env"] = quoted
+    return environment
+
+
+def _guarded(source: str, work: Callable[[], _T]) -> _T:
+    try:
+        return work()
+    except TemplateNotFound as error:
+        why, mend = f"there is no file {error.name}", "Name a template that is there and can be read."
+    except UndefinedError as error:
+        why, mend = f"{error.message}", "Set that key, or write `| default(…)` in the template."
+    except TemplateError as error:
+        line = getattr(error, "lineno", None)
+        why, mend = (f"line {line}: " if line else "") + str(error.message or type(error).__name__), _MEND
+    except Exception as error:  # noqa: BLE001 - whatever a template's expressions provoke
+        why, mend = f"its expressions end in {type(error).__name__}", _MEND  # its text may hold values
+    raise _refused("TEMPLATE", source, why, mend)
+
+
+def _refused(code: str, source: str, why: str, mend: str) -> InvalidConfig:
+    context = ErrorContext("cannot_render", code, f"{source} cannot be rendered: {why}", mend)
+    return InvalidConfig(context.message, contexts=[context], suggestion=mend)
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+
+
+def _yaml(values: Mapping[str, Any]) -> str:
+    return "".join(f"{line}\n" for line in lines_of(values))
+
+
+def _toml(values: Mapping[str, Any]) -> str:
+    try:
+        return dumps(_without_null(values))
+    except ConfigDaemonError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise _refused("UNWRITABLE_VALUE", "toml", type(error).__name__, _MEND) from None
+
+
+def _without_null(value: Any, key: str = "") -> Any:
+    """Return values without the members that are null: TOML has no null, a key that is not there says it."""
+    if isinstance(value, Mapping):
+        return {name: _without_null(one, f"{key}.{name}") for name, one in value.items() if one is not None}
+    if isinstance(value, list | tuple):
+        if None in value:
+            why = f"{key[1:]} is a list with null in it, which TOML cannot say"
+            raise _refused("UNWRITABLE_VALUE", "toml", why, "Render this service in another format.")
+        return [_without_null(one, key) for one in value]
+    return value
+
+
+FORMATS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "env": env_text,
+    "json": _json,
+    "yaml": _yaml,
+    "toml": _toml,
+}

@@ -1,0 +1,111 @@
+"""Killed at any point, the agent's next start makes the set of files whole again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.agent import scene as scenery
+from tests.agent.scene import Scene
+
+ROOT = Path(__file__).parents[2]
+FORWARD = [
+    "agent_staged:kill", "agent_journalled:kill", "agent_amid_placing:kill:1", "agent_amid_placing:kill:2",
+    "agent_placed:kill", "agent_reloaded:kill", "agent_verified:kill",
+]  # fmt: skip
+BACKWARD = [
+    "agent_amid_put_back:kill:1",
+    "agent_amid_put_back:kill:2",
+    "agent_put_back:kill",
+    "agent_reloaded:kill:2",
+]
+
+
+def live(folder: Path, values: dict[str, Any], failpoint: str = "") -> str:
+    """Live one life; return what it said."""
+    done = subprocess.run(
+        [sys.executable, "-m", scenery.__name__, str(folder), json.dumps(values)],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "CONFIG_DAEMON_FAILPOINT": failpoint},
+    )  # fmt: skip
+    if failpoint:
+        assert (done.returncode, "failpoint reached" in done.stderr) == (-signal.SIGKILL, True), done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    scene = Scene(tmp_path)
+    scene.apply(x="one")
+    return scene
+
+
+@pytest.mark.parametrize("failpoint", FORWARD)
+def test_the_next_start_completes_the_set(scene: Scene, failpoint: str) -> None:
+    live(scene.folder, {"x": "two"}, failpoint)
+    live(scene.folder, {"x": "two"})
+    assert (scene.says(), scene.left_over()) == ({"two"}, [])
+    assert scene.reloads()[-1].count("two") == 3, "the program was told of the whole set"
+
+
+@pytest.mark.parametrize("failpoint", FORWARD)
+def test_the_next_start_puts_the_set_back_when_the_old_config_is_the_one_kept(
+    scene: Scene, failpoint: str
+) -> None:
+    live(scene.folder, {"x": "two"}, failpoint)
+    live(scene.folder, {"x": "one"})
+    assert (scene.says(), scene.left_over()) == ({"one"}, [])
+    assert scene.reloads()[-1].count("one") == 3
+
+
+@pytest.mark.parametrize("failpoint", FORWARD[1:])
+def test_the_next_start_puts_the_set_back_when_nothing_is_kept(scene: Scene, failpoint: str) -> None:
+    live(scene.folder, {"x": "two"}, failpoint)
+    live(scene.folder, {})
+    assert (scene.says(), scene.left_over()) == ({"one"}, [])
+    assert scene.reloads()[-1].count("one") == 3
+
+
+@pytest.mark.parametrize("failpoint", BACKWARD)
+def test_killed_while_going_back_the_next_start_goes_back(scene: Scene, failpoint: str) -> None:
+    live(scene.folder, {"x": "broken"}, failpoint)
+    said = live(scene.folder, {"x": "broken"})
+    assert said.startswith("RolledBack"), (
+        "what it goes back to is what worked, not the half set that it found"
+    )
+    assert (scene.says(), scene.left_over()) == ({"one"}, [])
+    assert scene.reloads()[-1].count("one") == 3
+
+
+@pytest.mark.parametrize("second", FORWARD)
+def test_killed_twice_it_still_knows_what_worked(scene: Scene, second: str) -> None:
+    live(scene.folder, {"x": "two"}, "agent_amid_placing:kill:2")
+    live(scene.folder, {"x": "three"}, second)
+    live(scene.folder, {"x": "broken"})
+    assert (scene.says(), scene.left_over()) == ({"one"}, [])
+
+
+def test_a_half_set_of_files_that_are_rendered_no_more_is_put_back_too(scene: Scene) -> None:
+    live(scene.folder, {"x": "two"}, "agent_placed:kill")
+    scene.changes = {"targets": scene.plan().targets[:1]}
+    scene.apply(x="two")
+    assert [text and "two" in text for text in scene.texts()] == [True, False, False]
+    assert scene.left_over() == []
+
+
+def test_a_damaged_journal_is_set_aside_and_the_program_told(scene: Scene) -> None:
+    live(scene.folder, {"x": "two"}, "agent_amid_placing:kill:2")
+    journal = scene.state / "stt-worker.before"
+    journal.write_bytes(journal.read_bytes().replace(b"content", b"kontent", 1))
+    live(scene.folder, {"x": "two"})
+    assert (scene.says(), scene.left_over()) == ({"two"}, ["stt-worker.damaged"])
+    assert scene.reloads()[-1].count("two") == 3

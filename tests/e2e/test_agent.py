@@ -1,0 +1,210 @@
+"""`config-agent` beside a real daemon and broker: what an operator sets ends up in a program's files."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.house import House, Process, until
+
+
+class Host:
+    """A machine at the edge: one program with one `.env`, and an agent that serves it."""
+
+    def __init__(self, house: House, folder: Path) -> None:
+        self.house, self.folder = house, folder
+        self.file, self.log = folder / "app.env", folder / "reloads"
+        self.key = folder / "key.pem"
+        folder.mkdir()
+        self.key.write_text(house.public_key)
+        self.processes: list[Process] = []
+
+    @property
+    def arguments(self) -> list[str]:
+        verify = f"/bin/sh -c 'if grep -q 0.66 {self.file}; then echo it is down; exit 1; fi'"
+        return [
+            "--service", "stt-worker", "--render", f"env:{self.file}", "--worker", "box-7",
+            "--state", str(self.folder / "state"), "--public-key", str(self.key),
+            "--check", "/bin/sh -c '! grep -q 0.11 {}'",
+            "--reload", f"/bin/sh -c 'grep VAD_THRESHOLD {self.file} >> {self.log}'", "--verify", verify,
+        ]  # fmt: skip
+
+    def agent(self, *more: str, failpoint: str = "", url: str = "") -> Process:
+        """Start the agent."""
+        process = Process(
+            [sys.executable, "-m", "config_daemon.agent.main", *self.arguments, *more],
+            {"MQTT_URL": url or self.house.broker_url, "CONFIG_DAEMON_FAILPOINT": failpoint},
+        )
+        self.processes.append(process)
+        return process
+
+    def threshold(self) -> float | None:
+        """Return what the program would read."""
+        if not self.file.exists():
+            return None
+        lines = dict(line.split("=", 1) for line in self.file.read_text().splitlines())
+        return float(lines["VAD_THRESHOLD"])
+
+    def shows(self, threshold: float) -> None:
+        until(lambda: self.threshold() == threshold, f"VAD_THRESHOLD={threshold}; the agent: {self.talk()}")
+
+    def reloads(self) -> list[str]:
+        return (
+            [line.partition("=")[2] for line in self.log.read_text().splitlines()]
+            if self.log.exists()
+            else []
+        )
+
+    def talk(self) -> list[str]:
+        return self.processes[-1].talk[-6:]
+
+
+def said(process: Process, event: str) -> dict[str, Any]:
+    """Wait for a log event of the agent, and return its facts."""
+
+    def look() -> dict[str, Any] | None:
+        lines = [json.loads(line) for line in list(process.talk) if line.startswith("{")]
+        return next((line for line in lines if line["message"] == event), None)
+
+    return until(look, f"{event}; said: {process.talk[-6:]}")
+
+
+@pytest.fixture
+def host(house: House, tmp_path: Path) -> Iterator[Host]:
+    house.set("stt-worker", vad_threshold=0.5)
+    host = Host(house, tmp_path / "host")
+    yield host
+    for process in host.processes:
+        if process.running:
+            process.kill()
+
+
+def test_what_is_set_is_rendered_checked_reloaded_and_verified(host: Host) -> None:
+    host.house.daemon()
+    agent = host.agent()
+    host.shows(0.5)
+    host.house.set("stt-worker", vad_threshold=0.6)
+    host.shows(0.6)
+
+    host.house.set("stt-worker", vad_threshold=0.11)
+    refused = said(agent, "config_refused")
+    assert (refused["state"], refused["config_version"]) == ("rejected", 3)
+    assert "check" in refused["errors"][0]
+    host.house.set("stt-worker", vad_threshold=0.7)
+    host.shows(0.7)
+    until(lambda: host.reloads() == ["0.5", "0.6", "0.7"], "a reload for each config that passed the check")
+    assert agent.stop() == 0
+
+
+def test_a_config_that_the_program_does_not_run_with_is_rolled_back(host: Host) -> None:
+    host.house.daemon()
+    agent = host.agent()
+    host.shows(0.5)
+    host.house.set("stt-worker", vad_threshold=0.66)
+    told = said(agent, "config_refused")
+    assert told["state"] == "rolled-back"
+    assert "it is down" in told["errors"][0]
+    assert host.threshold() == 0.5
+    assert host.reloads() == ["0.5", "0.66", "0.5"]
+
+
+def test_killed_amid_a_change_it_ends_well_even_without_a_broker(host: Host) -> None:
+    host.house.daemon()
+    first = host.agent()
+    host.shows(0.5)
+    first.stop()
+    second = host.agent(failpoint="agent_placed:kill")
+    host.house.set("stt-worker", vad_threshold=0.6)
+    assert second.wait() == -signal.SIGKILL
+
+    third = host.agent(url="mqtt://127.0.0.1:1")
+    host.shows(0.6)
+    assert said(third, "files_put_back")["service"] == "stt-worker"
+    until(lambda: host.reloads()[-1] == "0.6", "the program was told")
+    assert sorted(path.name for path in host.folder.iterdir()) == ["app.env", "key.pem", "reloads", "state"]
+
+
+def test_a_start_with_what_is_there_already_touches_nothing(host: Host) -> None:
+    host.house.daemon()
+    said(host.agent(), "config_applied")
+    host.processes[-1].kill()
+    before = host.file.stat()
+    assert said(host.agent(), "config_applied")["config_version"] == 1
+    assert (host.file.stat().st_ino, host.reloads()) == (before.st_ino, ["0.5"])
+
+
+def test_once_gets_the_newest_and_ends(host: Host) -> None:
+    host.house.daemon()
+    assert host.agent("--once").wait() == 0
+    assert host.threshold() == 0.5
+    host.house.set("stt-worker", vad_threshold=0.6)
+    until(
+        lambda: host.agent("--once").wait() == 0 and host.threshold() == 0.6,
+        "the newest one, once it is published",
+    )
+
+
+def test_once_fails_where_the_newest_does_not_work(host: Host) -> None:
+    host.house.daemon()
+    assert host.agent("--once").wait() == 0
+    host.house.set("stt-worker", vad_threshold=0.66)
+    until(
+        lambda: host.agent("--once").wait() == 1, "what the program does not run with, once it is published"
+    )
+    assert host.threshold() == 0.5
+
+
+def test_once_says_that_nothing_came(host: Host) -> None:
+    agent = host.agent("--once", "--timeout", "0.5")
+    assert (agent.wait(), host.file.exists()) == (69, False)
+
+
+def test_a_second_agent_on_the_same_folder_is_refused(host: Host) -> None:
+    said(host.agent(), "agent_started")
+    second = host.agent()
+    assert second.wait() == 69
+    assert "another config-agent" in second.talk[0]
+
+
+def test_a_withdrawn_config_stops_the_program_where_that_is_wanted(host: Host) -> None:
+    host.house.daemon()
+    stopped = host.folder / "stopped"
+    agent = host.agent("--on-delete", "stop", "--stop", f"touch {stopped}")
+    host.shows(0.5)
+    assert host.house.cli("delete", "stt-worker", "--yes")[0] == 0
+    assert agent.wait() == 0
+    assert (stopped.exists(), host.threshold()) == (True, 0.5)
+
+
+def test_a_withdrawn_config_is_kept_and_followed_on(host: Host) -> None:
+    host.house.daemon()
+    agent = host.agent()
+    host.shows(0.5)
+    assert host.house.cli("delete", "stt-worker", "--yes")[0] == 0
+    said(agent, "config_withdrawn")
+    assert host.threshold() == 0.5
+    host.house.set("stt-worker", vad_threshold=0.8)
+    host.shows(0.8)
+
+
+def test_it_is_ready_when_every_service_has_its_config(host: Host, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
+        notices.bind(str(tmp_path / "notify"))
+        notices.settimeout(15)
+        host.house.daemon()
+        process = Process(
+            [sys.executable, "-m", "config_daemon.agent.main", *host.arguments],
+            {"MQTT_URL": host.house.broker_url, "NOTIFY_SOCKET": str(tmp_path / "notify")},
+        )
+        host.processes.append(process)
+        assert notices.recv(100) == b"READY=1"
+        assert host.threshold() == 0.5
+        process.stop()
+        assert notices.recv(100) == b"STOPPING=1"
