@@ -17,7 +17,7 @@ import apsw
 import pytest
 
 from config_daemon.store import connection, sqlite
-from config_daemon.store.cache import Cache, Draft, load
+from config_daemon.store.cache import Cache, Draft, additions, load
 from tests.fleet import Fleet
 from tests.fleet_laws import STT, TTS
 
@@ -105,6 +105,133 @@ def test_what_cannot_be_read_back_any_more_is_sealed_anew(large: Fleet, wiped: b
     assert found is not None
     assert found.sealed.keys() == {STT, TTS}
     assert found.sealed[TTS].read() == large.server.retained[large.topics.config(TTS)]
+
+
+# what is added to a large fleet's cache ------------------------------------------------------------------
+
+
+@pytest.fixture
+def adding(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    """A fleet that is large enough for its changes to be written beside the cache."""
+    monkeypatch.setattr("config_daemon.daemon.keeper.LARGE", 0)
+    monkeypatch.setattr("config_daemon.daemon.keeper.MOST_ADDED", 2)
+    fleet.run(20.0)
+    return fleet
+
+
+def sequences(fleet: Fleet) -> dict[str, int]:
+    return {name: one.sequence for name, one in cached(fleet).sealed.items()}
+
+
+def shown(fleet: Fleet) -> dict[str, int]:
+    return {service: fleet.retained(service).sequence for service in (STT, TTS)}
+
+
+def test_a_change_is_added_and_the_whole_stays_as_it_is(adding: Fleet) -> None:
+    whole = adding.host.files.cache
+    before = whole.stat().st_ino, whole.read_bytes()
+    for value in (31, 32, 33):
+        adding.commit(STT, value)
+        adding.run(10.0)
+        assert sequences(adding) == shown(adding)
+    assert (whole.stat().st_ino, whole.read_bytes()) == before
+    assert cached(adding).added == {STT}
+    assert cached(adding).head.feed.seq == adding.process.parts.sight.place.seq
+
+
+def test_when_much_has_changed_the_whole_is_written_anew(adding: Fleet) -> None:
+    for service, value in ((STT, 31), (TTS, 32)):
+        adding.commit(service, value)
+        adding.run(10.0)
+    assert sequences(adding) == shown(adding)
+    assert not cached(adding).added
+    assert not additions(adding.host.files.cache).exists()
+
+
+def test_a_daemon_without_its_database_goes_on_from_both_files(adding: Fleet) -> None:
+    adding.commit(STT, 31)
+    adding.run(10.0)
+    before = dict(shown(adding))
+    adding.crash_daemon()
+    lose_database(adding)
+    adding.server.wipe()
+    adding.start_daemon()
+    adding.until(lambda: "db-missing" in adding.conditions)
+    adding.run(10.0)
+    assert shown(adding) == before
+
+
+def test_a_later_daemon_adds_to_what_it_found(adding: Fleet) -> None:
+    adding.commit(STT, 31)
+    adding.run(10.0)
+    whole = adding.host.files.cache.read_bytes()
+    adding.crash_daemon()
+    adding.start_daemon()
+    adding.commit(STT, 32)
+    adding.run(20.0)
+    assert adding.host.files.cache.read_bytes() == whole
+    assert sequences(adding) == shown(adding)
+
+
+@pytest.mark.parametrize("point", ["before_lkg_rename", "after_lkg"])
+@pytest.mark.parametrize("services", [(STT,), (STT, TTS)], ids=["one added", "the whole anew"])
+def test_a_daemon_that_dies_while_it_writes_leaves_a_good_cache(
+    adding: Fleet, point: str, services: tuple[str, ...]
+) -> None:
+    adding.commit(STT, 30)
+    adding.run(10.0)
+    before = sequences(adding)
+    adding.host.die_at(point)
+    for service in services:
+        adding.commit(service, 41)
+    adding.until(lambda: adding.host.process is None)
+    adding.host.spare()
+    assert sequences(adding) in (before, shown(adding))
+    adding.start_daemon()
+    adding.run(20.0)
+    assert sequences(adding) == shown(adding)
+
+
+def test_what_was_added_to_another_cache_does_not_count(adding: Fleet) -> None:
+    adding.commit(STT, 31)
+    adding.run(10.0)
+    old = additions(adding.host.files.cache).read_bytes()
+    adding.commit(TTS, 32)  # now the whole is written anew
+    adding.run(10.0)
+    adding.stop_daemon()
+    additions(adding.host.files.cache).write_bytes(old)
+    assert sequences(adding) == shown(adding)
+
+
+@pytest.mark.parametrize("lost", ["added", "whole"])
+def test_a_file_of_the_two_that_was_damaged_makes_the_cache_untrusted(adding: Fleet, lost: str) -> None:
+    adding.commit(STT, 31)
+    adding.run(10.0)
+    adding.stop_daemon()
+    path = adding.host.files.cache
+    (additions(path) if lost == "added" else path).write_bytes(b'{"x":1}')
+    adding.start_daemon()
+    adding.until(lambda: adding.health.get("event") == "lkg-tampered")
+    aside = sorted(one.name for one in adding.host.files.quarantine.iterdir())
+    assert len(aside) == 2
+    assert aside[1] == f"{aside[0]}.added"
+    adding.run(20.0)
+    assert sequences(adding) == shown(adding)
+
+
+@pytest.mark.parametrize("lost", ["added", "whole"])
+@pytest.mark.parametrize("changed_at_once", [False, True])
+def test_a_file_of_the_two_that_somebody_took_away_is_noticed(
+    adding: Fleet, lost: str, changed_at_once: bool
+) -> None:
+    adding.commit(STT, 31)
+    adding.run(10.0)
+    path = adding.host.files.cache
+    (additions(path) if lost == "added" else path).unlink()
+    if changed_at_once:
+        adding.commit(STT, 32)
+    adding.run(20.0)
+    assert sequences(adding) == shown(adding)
 
 
 # what it holds --------------------------------------------------------------------------------------

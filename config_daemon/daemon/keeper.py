@@ -2,26 +2,33 @@
 
 Laws: only messages that were confirmed go in, and rows that are newer are named; it is written in slices while
 nothing waits to be published, and never built in memory; the HMAC, the sync and the rename happen in a short
-thread that ends in one `inbox.put`; writing takes at most a small share of the time, however large the cache.
+thread that ends in one `inbox.put`; writing takes at most a small share of the time, however large the cache; of
+a large fleet only what changed is written, beside the whole that it belongs to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from config_daemon.core.plan import Plan
 from config_daemon.core.sealed import Sealed
 from config_daemon.daemon.events import CacheWritten
 from config_daemon.daemon.work import Work, in_thread
-from config_daemon.store.cache import Draft, GoneMessage, Head
+from config_daemon.store.cache import Cache, Draft, GoneMessage, Head, additions
 
 SLICE = 400
 AGAIN_SECONDS = 10.0  # after a failure
 WAIT_SECONDS = 5.0  # for a write that has begun, before the store is replaced
 LOOK_SECONDS = 5.0
+LARGE = 2000  # services: of fewer, the whole cache is written every time
+MOST_ADDED = 8  # the whole is written anew when more than an eighth of it has changed
 SHARE = 20  # one part writing, nineteen parts not
+
+
+_Stamp = tuple[int, int, int]
 
 
 class CacheKeeper:
@@ -33,16 +40,18 @@ class CacheKeeper:
         hmac_key: Callable[[], bytes],
         plan: Plan,
         put: Callable[[CacheWritten], None],
-        valid: bool,
+        cached: Cache | None,
         gone: Callable[[str], None],
         start: Callable[[Callable[[], None]], Work] = in_thread,
     ) -> None:
         self._path, self._hmac_key, self._plan, self._put, self._start = path, hmac_key, plan, put, start
-        self.valid, self._gone = valid, gone
+        self.valid, self._gone = cached is not None, gone
+        self._whole = _Whole.of(cached) if cached is not None else None
         self._stamp, self._look_at = _stamp(path), 0.0
-        self._stale = not valid
+        self._stale = cached is None
         self._draft: Draft | None = None
         self._draft_key = hmac_key()
+        self._sent: Draft | None = None  # to the thread
         self._work: Work | None = None
         self._writing = False
         self._began = 0.0
@@ -54,7 +63,7 @@ class CacheKeeper:
             return
         self._look_at = now + LOOK_SECONDS
         if self.valid and _stamp(self._path) != self._stamp:
-            self.valid, self._stale = False, True
+            self.valid, self._stale, self._whole = False, True, None
 
     def touch(self) -> None:
         """Note that something confirmed has changed."""
@@ -65,7 +74,7 @@ class CacheKeeper:
         self.wait(WAIT_SECONDS)
         if self._draft is not None:
             self._draft.discard()
-        self._draft, self._stale = None, True
+        self._draft, self._stale, self._whole = None, True, None
 
     def step(self, head: Callable[[], Head | None], now: float) -> None:
         """Begin, write one slice, or hand over to the thread; call it while nothing is to be sent."""
@@ -96,17 +105,32 @@ class CacheKeeper:
             return
         self._stale = False
         kept, uncovered = _gathered(self._plan, head.config_epoch)
-        self._draft = Draft(self._path, replace(head, uncovered=uncovered), kept)
-        self._draft_key = self._hmac_key()
+        is_rekeyed, self._draft_key = self._hmac_key() != self._draft_key, self._hmac_key()
+        fits = self._whole is not None and self._whole.epoch == head.config_epoch and not is_rekeyed
+        added = self._whole.added(kept) if self._whole is not None and fits else None
+        if self._whole is None or added is None:
+            self._whole = None
+            self._draft = Draft(self._path, replace(head, uncovered=uncovered), kept)
+        else:
+            self._draft = Draft(self._path, replace(head, uncovered=uncovered, base=self._whole.mac), added)
 
     def written(self, event: CacheWritten, now: float) -> None:
         """Take the thread's outcome."""
         self._writing = False
         self._not_before = now + SHARE * (now - self._began)
-        self.valid = self.valid or event.error is None  # what could not be replaced is as good as it was
-        self._stamp = _stamp(self._path) if event.error is None else self._stamp
-        if event.error is not None:
+        sent, self._sent = self._sent, None
+        if event.error is not None:  # what could not be replaced is as good as it was
             self._stale, self._not_before = True, now + AGAIN_SECONDS
+        elif sent is not None:
+            self._note_in_place(sent)
+
+    def _note_in_place(self, draft: Draft) -> None:
+        stamp = _stamp(self._path)
+        if draft.adds:  # what became of the whole meanwhile is still to be noticed
+            stamp = (self._stamp[0], stamp[1])
+        else:
+            self._whole, self.valid = _Whole(draft.mac, draft.epoch, draft.numbers), True
+        self._stamp = stamp
 
     def wait(self, seconds: float) -> None:
         """Wait until a write that is under way has ended, for the daemon's own end."""
@@ -130,7 +154,7 @@ class CacheKeeper:
         return 0.0 if self._draft else max(0.0, self._not_before - now)
 
     def _hand_over(self, draft: Draft) -> None:
-        self._draft, self._writing, key = None, True, self._draft_key
+        self._draft, self._sent, self._writing, key = None, draft, True, self._draft_key
 
         def work() -> None:
             try:
@@ -150,7 +174,31 @@ class CacheKeeper:
         self._put(CacheWritten(error.strerror or str(error)))
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+class _Whole(NamedTuple):
+    """The whole cache that lies on disk: its MAC, its epoch, and the number of each service's message in it."""
+
+    mac: str
+    epoch: str
+    numbers: Mapping[str, int]
+
+    @classmethod
+    def of(cls, cached: Cache) -> _Whole:
+        numbers = {name: 0 if name in cached.added else one.sequence for name, one in cached.sealed.items()}
+        return cls(cached.mac, cached.head.config_epoch, numbers)
+
+    def added(self, kept: Mapping[str, Sealed]) -> dict[str, Sealed] | None:
+        """Return what is to be added to it; None where it is to be written anew: so little, so much, or gone."""
+        if len(kept) < LARGE or self.numbers.keys() - kept.keys():
+            return None
+        added = {name: one for name, one in kept.items() if self.numbers.get(name) != one.sequence}
+        return added if len(added) * MOST_ADDED <= len(kept) else None
+
+
+def _stamp(path: Path) -> tuple[_Stamp | None, _Stamp | None]:
+    return _stamp_of(path), _stamp_of(additions(path))
+
+
+def _stamp_of(path: Path) -> _Stamp | None:
     try:
         found = path.stat()
     except OSError:

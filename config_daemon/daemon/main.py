@@ -165,11 +165,11 @@ def _build(
         lambda: identity.hmac[1],
         plan,
         inbox.put,
-        past.lkg_valid,
+        past.cached,
         lambda service: parts.give_up(service),
     )
     if past.is_rekeyed:
-        keeper.touch()
+        keeper.abandon()
     reporter = Reporter(
         sealer, broker, findings, board, ground, log, plan, sight, keeper,
         env_services=lambda: surroundings.overrides.keys() | surroundings.orphaned,

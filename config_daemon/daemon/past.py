@@ -44,11 +44,6 @@ class Past(NamedTuple):
     is_rekeyed: bool
 
     @property
-    def lkg_valid(self) -> bool:
-        """Tell whether the cache on disk is good."""
-        return self.cached is not None
-
-    @property
     def sealed(self) -> Mapping[str, Sealed]:
         """Return the last message of every service, as far as the cache knows."""
         return self.cached.sealed if self.cached else {}

@@ -2,7 +2,9 @@
 
 Laws: the HMAC over the exact bytes is checked before anything is parsed; the file is replaced whole and
 durably, the one before stays as `.1`; it holds messages as they were sealed and never seals them again; of a
-large fleet it is the place where the messages lie, in memory there are their digests.
+large fleet it is the place where the messages lie, in memory there are their digests; and of a large fleet what
+changed since it was written lies in a second file of the same form, which names the first one and counts only
+beside it.
 
 Source: seed 004 `LKGCache`; docs/protocol.md for the tail.
 """
@@ -13,8 +15,8 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -34,7 +36,7 @@ from config_daemon.wire.messages import CONFIG_OFFSET
 from config_daemon.wire.sealing import canonical
 
 LKG = "lkg"
-ASIDE = "lkg.bad-"
+ASIDE, ADDED = "lkg.bad-", ".added"
 MAX_BYTES = 1 << 30
 CHUNK_BYTES = 1 << 20
 MAX_NESTED = 100  # lists and objects of a head: it has three
@@ -50,7 +52,10 @@ class GoneMessage(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What the cache says beside the configs; `uncovered` names the version of every row newer than what it holds."""
+    """What the cache says beside the configs; `uncovered` names the version of every row newer than what it holds.
+
+    `base` is empty, or the MAC of the cache that this one adds to.
+    """
 
     config_epoch: str
     generated_at: str
@@ -62,14 +67,17 @@ class Head:
     algorithm: str = "hmac-sha256"
     version: int = 1
     uncovered: Mapping[str, int] = field(default_factory=dict)
+    base: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """A verified cache: its head, and the last message of every service."""
+    """A verified cache: its head, the last message of every service, and which of them were added to the file `mac`."""
 
     head: Head
     sealed: Mapping[str, Sealed]
+    mac: str
+    added: frozenset[str] = frozenset()
 
     @property
     def versions(self) -> dict[str, int]:
@@ -83,6 +91,21 @@ def load(path: Path, hmac_keys: Iterable[bytes], in_memory: int = IN_MEMORY) -> 
 
     Raises: CacheError when it is there and cannot be trusted.
     """
+    whole = _load(path, hmac_keys := tuple(hmac_keys), in_memory)
+    added = _load(additions(path), hmac_keys, in_memory) if whole is not None else None
+    if whole is None or added is None or added.head.base != whole.mac:
+        return whole
+    return Cache(
+        replace(added.head, base=""), {**whole.sealed, **added.sealed}, whole.mac, frozenset(added.sealed)
+    )
+
+
+def additions(path: Path) -> Path:
+    """Return where that lies which changed since the cache at `path` was written."""
+    return path.with_name(path.name + ADDED)
+
+
+def _load(path: Path, hmac_keys: Sequence[bytes], in_memory: int) -> Cache | None:
     try:
         with opened_capped(path, MAX_BYTES) as (descriptor, content):
             end = len(open_body(content, LKG, hmac_keys))
@@ -98,17 +121,20 @@ def load(path: Path, hmac_keys: Iterable[bytes], in_memory: int = IN_MEMORY) -> 
 
 
 class Draft:
-    """A cache on its way: its body goes into a file beside the one it will replace, a slice at a time.
+    """A cache on its way, or what is added to one: its body goes into a file beside the one it will replace.
 
-    Of more services than `in_memory` the messages let go of their bytes as soon as they lie there.
+    It goes there a slice at a time; of more services than `in_memory` the messages let go of their bytes as soon
+    as they lie there. `mac` names it once it is in place.
     """
 
     def __init__(
         self, path: Path, head: Head, sealed: Mapping[str, Sealed], in_memory: int = IN_MEMORY
     ) -> None:
         """Begin; `sealed` must not change any more. Raises: OSError."""
-        self._path = path
-        self._beside, self._stream = create_beside(path)
+        self._path, self.adds, self.mac = additions(path) if head.base else path, bool(head.base), ""
+        self.epoch = head.config_epoch
+        self.numbers = {name: one.sequence for name, one in sealed.items()}
+        self._beside, self._stream = create_beside(self._path)
         self._shelf = CacheShelf(self._stream.fileno()) if len(sealed) > in_memory else None
         self._pieces = _pieces(head, sealed)
         self._offset = 0
@@ -138,17 +164,20 @@ class Draft:
             stream.seek(0)
             tail = tail_hmac(iter(partial(stream.read, CHUNK_BYTES), b""), body_bytes, LKG, hmac_key)
             stream.write(tail)
+            self.mac = _mac_of(tail)
             stream.flush()
             os.fsync(stream.fileno())
         failpoints.reached("before_lkg_rename")
         previous = self._path.with_name(f"{self._path.name}.1")
-        if self._path.exists():
+        if self._path.exists() and not self.adds:
             # a hard link first: at no moment is there no cache under its own name
             previous.unlink(missing_ok=True)
             previous.hardlink_to(self._path)
         self._beside.replace(self._path)
         sync_folder(self._path.parent)
         failpoints.reached("after_lkg")
+        if not self.adds:  # what was added to the one before; beside this one it would not count
+            additions(self._path).unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Give up, and leave nothing behind."""
@@ -197,14 +226,18 @@ def _there(service: str, content: bytes | None) -> bytes:
 
 
 def set_aside(path: Path, folder: Path, stamp: str) -> Path:
-    """Move a cache that cannot be trusted into quarantine, of which the newest stay; return where it went.
+    """Move a cache that cannot be trusted into quarantine, with what was added to it; return where it went.
+
+    The newest ones stay there.
 
     Raises: OSError.
     """
     folder.mkdir(mode=0o750, exist_ok=True)
     place = folder / f"{ASIDE}{stamp}"
     path.rename(place)
-    prune_files(folder, ASIDE, place.name)
+    with contextlib.suppress(FileNotFoundError):
+        additions(path).rename(additions(place))
+    prune_files(folder, ASIDE, place.name, ADDED)
     return place
 
 
@@ -236,13 +269,22 @@ def _read(content: bytes, end: int, shelf: CacheShelf | None) -> Cache:
         place += 1
     if content[place : place + 1] != b"}":
         raise ValueError("the messages have no end")
-    rest = content[:before] + content[between:start] + content[place + 1 : end] + b"}"
-    if rest.count(b"[") + rest.count(b"{") > MAX_NESTED:
+    plain = content[:before] + content[between:start] + content[place + 1 : end] + b"}"
+    if plain.count(b"[") + plain.count(b"{") > MAX_NESTED:
         raise ValueError("more lists and objects than a head has")
-    head = json.loads(rest, parse_float=str)  # a head has none, and many take long
-    names = [name for name in Head.__slots__ if name not in ("feed", "uncovered")]
+    head = json.loads(plain, parse_float=str)  # a head has none, and many take long
+    names = [name for name in Head.__slots__ if name not in ("feed", "uncovered", "base")]
     known = {name: head[name] for name in names}
-    return Cache(Head(**known, feed=Place(*head["feed"]), uncovered=_versions(head["uncovered"])), sealed)
+    rest = {
+        "feed": Place(*head["feed"]),
+        "uncovered": _versions(head["uncovered"]),
+        "base": head.get("base", ""),
+    }
+    return Cache(Head(**known, **rest), sealed, _mac_of(content[end:]))
+
+
+def _mac_of(tail: bytes) -> str:
+    return tail.rsplit(b'"', 2)[1].decode("ascii")
 
 
 def _sealed(text: str) -> Sealed:

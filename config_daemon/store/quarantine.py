@@ -90,10 +90,15 @@ def prune(database: Path, stamp: str) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def prune_files(folder: Path, beginning: str, made: str) -> None:
-    """Remove all but the newest files whose names begin so, never the one just made; what cannot go stays."""
+def prune_files(folder: Path, beginning: str, made: str, but: str) -> None:
+    """Remove all but the newest files whose names begin so, with what lies beside them under the ending `but`.
+
+    What was just made stays, and what cannot go.
+    """
     with contextlib.suppress(OSError):
-        files = [path for path in folder.iterdir() if path.name.startswith(beginning) and path.name != made]
+        names = [path for path in folder.iterdir() if path.name.startswith(beginning) and path.name != made]
+        files = [path for path in names if not path.name.endswith(but)]
         moved_at = {path: path.stat(follow_symlinks=False).st_ctime_ns for path in files}
         for path in sorted(files, key=moved_at.__getitem__)[: 1 - KEPT]:
             path.unlink()
+            path.with_name(path.name + but).unlink(missing_ok=True)
