@@ -128,6 +128,7 @@ def test_killed_amid_a_change_it_ends_well_even_without_a_broker(host: Host) -> 
     third = host.agent(url="mqtt://127.0.0.1:1")
     host.shows(0.6)
     assert said(third, "files_put_back")["service"] == "stt-worker"
+    assert "mqtt://127.0.0.1:1" in said(third, "broker_trouble")["reason"]
     until(lambda: host.reloads()[-1] == "0.6", "the program was told")
     assert sorted(path.name for path in host.folder.iterdir()) == ["app.env", "key.pem", "reloads", "state"]
 
@@ -262,3 +263,16 @@ destination = "{host.folder}/site.conf"
     assert (host.folder / "site.conf").read_text().startswith("# router 1\n{")
     assert said(agent, "config_refused")["service"] == "stt-worker"
     assert not (host.folder / "stt.json").exists(), "what no program took is not left there"
+
+
+def test_stopped_amid_a_reload_it_lets_that_end(host: Host) -> None:
+    host.house.daemon()
+    began, go = host.folder / "began", host.folder / "go"
+    agent = host.agent("--reload", f"/bin/sh -c 'touch {began}; while ! test -e {go}; do sleep 0.02; done'")
+    until(began.exists, "the reload runs")
+    agent.signal(signal.SIGTERM)
+    go.touch()
+    assert agent.wait() == 0
+    assert host.threshold() == 0.5
+    assert not list((host.folder / "state").glob("*.before")), "nothing is open any more"
+    assert said(agent, "config_applied")["config_version"] == 1
