@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import tomllib
@@ -34,7 +35,8 @@ def test_the_shell_program_takes_what_is_rendered_at_its_start_and_when_it_is_to
         app.signal(signal.SIGHUP)
         until(lambda: app.lines[1:] == ["threshold is 0.6"], "it was told")
     finally:
-        app.kill()
+        os.killpg(app.pid, signal.SIGKILL)  # its `sleep` holds the output as well
+        app.wait()
 
 
 def test_the_agents_command_line_is_one(tmp_path: Path) -> None:
