@@ -15,6 +15,7 @@ from config_daemon.agent.render import Config
 from config_daemon.errors import ApplyFailed, InvalidConfig
 from config_daemon.worker.apply import RolledBack
 from tests.agent.scene import Scene
+from tests.worker.full_disk import full_disk
 
 
 @pytest.fixture
@@ -140,6 +141,15 @@ def test_when_going_back_fails_too_that_is_said_and_tried_at_the_next_start(tmp_
     assert scene.applier().settle(), "the program has still to be told"
     assert not scene.applier().settle()
     assert scene.left_over() == []
+
+
+@pytest.mark.parametrize("free_bytes", [0, 100], ids=["no file fits", "the journal does not fit"])
+def test_a_full_disk_changes_nothing(scene: Scene, free_bytes: int) -> None:
+    scene.apply(x="one")
+    with full_disk(free_bytes), pytest.raises(ApplyFailed):
+        scene.apply(2, x="two")
+    assert (scene.says(), len(scene.reloads()), scene.left_over()) == ({"one"}, 1, [])
+    assert scene.apply(2, x="two")
 
 
 def test_values_that_fit_no_file_touch_nothing(scene: Scene) -> None:
