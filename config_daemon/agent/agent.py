@@ -40,6 +40,7 @@ class Agent:
         }
         self._in_force: set[str] = set()
         self._withdrawn: set[str] = set()
+        self._flags: dict[str, tuple[str, ...]] = {}
         self._refused = False
         self._trouble = ""
         table = settings.table
@@ -112,29 +113,24 @@ class Agent:
             self.stop()
 
     def _report(self, report: Report) -> None:
-        service, sequence, version, flags = (
-            report.service,
-            report.sequence,
-            report.config_version,
-            report.flags,
-        )
+        self._tell_flags(report)
+        service, sequence, version = report.service, report.sequence, report.config_version
         if report.state == "applied":
-            _log.info(
-                "config_applied", service=service, sequence=sequence, config_version=version, flags=flags
-            )
+            _log.info("config_applied", service=service, sequence=sequence, config_version=version)
         elif report.state == "deleted":
-            _log.warning(
-                "config_withdrawn", service=service, sequence=sequence, config_version=version, flags=flags
-            )
-        elif report.state == "held":
-            _log.debug("config_held", service=service, sequence=sequence, config_version=version, flags=flags)
-        else:
+            _log.warning("config_withdrawn", service=service, sequence=sequence, config_version=version)
+        elif report.state != "held":
             self._refused = True
             errors = [f"{one.message} {one.suggestion}" for one in report.errors]
             _log.warning(
-                "config_refused", service=service, sequence=sequence, config_version=version, flags=flags,
+                "config_refused", service=service, sequence=sequence, config_version=version,
                 state=report.state, reason=report.reason, errors=errors,
             )  # fmt: skip
+
+    def _tell_flags(self, report: Report) -> None:
+        if report.flags != self._flags.get(report.service, ()):
+            _log.warning("flags_changed", service=report.service, flags=report.flags)
+        self._flags[report.service] = report.flags
 
     def _note(self, text: str) -> None:
         if text != self._trouble:

@@ -112,6 +112,7 @@ class Applier:
     def sweep(self) -> None:
         """Remove what an earlier life left beside the files."""
         self._unstage()
+        self._journal.sweep()
 
     def _wanted(self, config: Config, found: Files) -> dict[Path, Found]:
         return {

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from config_daemon.agent.commands import SEARCH_PATH
 from config_daemon.agent.destination import look
 from config_daemon.agent.render import check_template
 from config_daemon.agent.settings import Settings
@@ -36,7 +37,7 @@ def problems(settings: Settings) -> list[ErrorContext]:
             found += [*_tried(check_template, target.source), *_tried(look, target.path)]
             found += _folder(target.path.parent)
         for argv in dict.fromkeys(command.argv for command in service.commands):
-            if not shutil.which(argv[0]):
+            if not shutil.which(argv[0], path=os.environ.get("PATH", SEARCH_PATH)):
                 what = f"{argv[0]} ({service.plan.service}) is no command that this user can run"
                 found.append(
                     setting_problem(

@@ -27,7 +27,7 @@ END_SECONDS = 1.0
 _KEPT_BYTES, _READ_BYTES = 4096, 65536
 _DRAINED_READS = 16
 _INHERITED = ("PATH", "HOME", "LANG")
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Command:
         """
         argv = [word.replace("{}", str(file)) for word in self.argv] if file else self.argv
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        environment = {"PATH": _PATH} | environment | dict(facts)
+        environment = {"PATH": SEARCH_PATH} | environment | dict(facts)
         if file:
             environment["CONFIG_FILE"] = str(file)
         try:

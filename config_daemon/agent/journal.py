@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from config_daemon.agent.destination import Found, look, place, remove, stage
+from config_daemon.agent.destination import Found, look, place, remove, stage, unstage
 from config_daemon.logs import logger
 
 MAX_BYTES = 1 << 30
@@ -58,6 +58,10 @@ class Journal:
         body = json.dumps([_members(path, found) for path, found in files.items()]).encode()
         stage(self._path, Found(hashlib.sha256(body).hexdigest().encode() + b"\n" + body))
         place(self._path)
+
+    def sweep(self) -> None:
+        """Remove what was being written when an earlier life ended."""
+        unstage(self._path)
 
     def drop(self) -> None:
         """Forget it: the set is whole.

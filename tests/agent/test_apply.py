@@ -15,6 +15,7 @@ from config_daemon.agent.render import Config
 from config_daemon.errors import ApplyFailed, InvalidConfig
 from config_daemon.worker.apply import RolledBack
 from tests.agent.scene import Scene
+from tests.worker.full_disk import full_disk
 
 
 @pytest.fixture
@@ -111,6 +112,22 @@ def test_a_reload_that_works_at_the_second_try_is_a_success(tmp_path: Path) -> N
     assert (len(tries.read_text()), scene.says()) == (2, {"one"})
 
 
+def test_tries_are_further_and_further_apart_and_end(tmp_path: Path) -> None:
+    class Waits(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout)
+            return False
+
+    waits: list[float | None] = []
+    scene = Scene(tmp_path, attempts=4, backoff_seconds=0.5)
+    scene.apply(x="one")
+    tries = tmp_path / "tries"
+    scene.changes["reload"] = scene.command("reload", f"echo >> {tries}; ! grep -q broken {scene.paths[0]}")
+    with pytest.raises(RolledBack, match="reload"):
+        Applier(scene.plan(), scene.state, Waits()).apply(Config("stt-worker", 2, {"x": "broken"}))
+    assert (waits, len(tries.read_text())) == ([0.5, 1.0, 2.0], 4 + 1)
+
+
 def test_when_going_back_fails_too_that_is_said_and_tried_at_the_next_start(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     scene.apply(x="one")
@@ -124,6 +141,15 @@ def test_when_going_back_fails_too_that_is_said_and_tried_at_the_next_start(tmp_
     assert scene.applier().settle(), "the program has still to be told"
     assert not scene.applier().settle()
     assert scene.left_over() == []
+
+
+@pytest.mark.parametrize("free_bytes", [0, 100], ids=["no file fits", "the journal does not fit"])
+def test_a_full_disk_changes_nothing(scene: Scene, free_bytes: int) -> None:
+    scene.apply(x="one")
+    with full_disk(free_bytes), pytest.raises(ApplyFailed):
+        scene.apply(2, x="two")
+    assert (scene.says(), len(scene.reloads()), scene.left_over()) == ({"one"}, 1, [])
+    assert scene.apply(2, x="two")
 
 
 def test_values_that_fit_no_file_touch_nothing(scene: Scene) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from config_daemon.agent.destination import beside
 from tests.agent import scene as scenery
 from tests.agent.scene import Scene
 
@@ -100,6 +101,13 @@ def test_a_half_set_of_files_that_are_rendered_no_more_is_put_back_too(scene: Sc
     scene.apply(x="two")
     assert [text and "two" in text for text in scene.texts()] == [True, False, False]
     assert scene.left_over() == []
+
+
+def test_what_a_kill_left_unfinished_beside_the_files_is_removed(scene: Scene) -> None:
+    for path in (*scene.paths, scene.state / "stt-worker.before"):
+        beside(path).write_text("half of")
+    live(scene.folder, {"x": "one"})
+    assert (scene.says(), scene.left_over(), len(scene.reloads())) == ({"one"}, [], 1)
 
 
 def test_a_damaged_journal_is_set_aside_and_the_program_told(scene: Scene) -> None:

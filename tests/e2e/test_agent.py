@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.broker_fixtures import ClientFactory
 from tests.e2e.house import House, Process, until
 
 
@@ -127,6 +128,7 @@ def test_killed_amid_a_change_it_ends_well_even_without_a_broker(host: Host) -> 
     third = host.agent(url="mqtt://127.0.0.1:1")
     host.shows(0.6)
     assert said(third, "files_put_back")["service"] == "stt-worker"
+    assert "mqtt://127.0.0.1:1" in said(third, "broker_trouble")["reason"]
     until(lambda: host.reloads()[-1] == "0.6", "the program was told")
     assert sorted(path.name for path in host.folder.iterdir()) == ["app.env", "key.pem", "reloads", "state"]
 
@@ -208,3 +210,69 @@ def test_it_is_ready_when_every_service_has_its_config(host: Host, tmp_path: Pat
         assert host.threshold() == 0.5
         process.stop()
         assert notices.recv(100) == b"STOPPING=1"
+
+
+def test_its_status_tells_what_runs_and_what_was_rolled_back(host: Host, raw_client: ClientFactory) -> None:
+    host.house.daemon()
+    watcher = raw_client(host.house.broker_url)
+    watcher.subscribe("system/status/stt-worker/box-7")
+    agent = host.agent()
+    host.shows(0.5)
+    host.house.set("stt-worker", vad_threshold=0.66)
+    said(agent, "config_refused")
+
+    def told() -> dict[str, Any] | None:
+        bodies = [json.loads(message.payload) for message in list(watcher.messages)]
+        return next(
+            (one for one in bodies if (one["last_attempt"] or {}).get("state") == "rolled-back"), None
+        )
+
+    status = until(told, "the status of a rolled-back config")
+    assert (status["running"]["config_version"], status["last_attempt"]["config_version"]) == (1, 2)
+    assert status["last_attempt"]["errors"][0]["error_code"] == "COMMAND_FAILED"
+    assert status["agent"].startswith("config-agent/")
+
+
+def test_a_file_of_settings_serves_several_services_each_by_its_own_files(host: Host) -> None:
+    house = host.house
+    house.set("router")
+    (host.folder / "site.j2").write_text("# {{ service }} {{ version }}\n{{ config | tojson }}\n")
+    settings = host.folder / "config-agent.toml"
+    settings.write_text(f"""
+worker = "box-7"
+state = "{host.folder}/state"
+public_key_file = "{host.key}"
+[services.stt-worker]
+reload = "false"
+attempts = 1
+[[services.stt-worker.render]]
+template = "json"
+destination = "{host.folder}/stt.json"
+[services.router]
+[[services.router.render]]
+template = "{host.folder}/site.j2"
+destination = "{host.folder}/site.conf"
+""")
+    house.daemon()
+    agent = Process(
+        [sys.executable, "-m", "config_daemon.agent.main", "--config", str(settings)],
+        {"MQTT_URL": house.broker_url},
+    )
+    host.processes.append(agent)
+    until((host.folder / "site.conf").exists, f"the file of the one that works; {agent.talk[-4:]}")
+    assert (host.folder / "site.conf").read_text().startswith("# router 1\n{")
+    assert said(agent, "config_refused")["service"] == "stt-worker"
+    assert not (host.folder / "stt.json").exists(), "what no program took is not left there"
+
+
+def test_stopped_amid_a_reload_it_lets_that_end(host: Host) -> None:
+    host.house.daemon()
+    began, go = host.folder / "began", host.folder / "go"
+    agent = host.agent("--reload", f"/bin/sh -c 'touch {began}; while ! test -e {go}; do sleep 0.02; done'")
+    until(began.exists, "the reload runs")
+    agent.signal(signal.SIGTERM)
+    go.touch()
+    assert agent.wait() == 0
+    assert host.threshold() == 0.5
+    assert not list((host.folder / "state").glob("*.before")), "nothing is open any more"
+    assert said(agent, "config_applied")["config_version"] == 1
