@@ -10,14 +10,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from config_daemon.worker.aio import AsyncConfigClient
     from config_daemon.worker.apply import RestartNeeded, RolledBack
     from config_daemon.worker.change import Change, Update
     from config_daemon.worker.report import Report
     from config_daemon.worker.sdk import ConfigClient
 
-__all__ = ["Change", "ConfigClient", "Report", "RestartNeeded", "RolledBack", "Update"]
+__all__ = [
+    "AsyncConfigClient", "Change", "ConfigClient", "Report", "RestartNeeded", "RolledBack", "Update",
+]  # fmt: skip
 _HOMES = {
-    "Change": "change", "ConfigClient": "sdk", "Report": "report", "RestartNeeded": "apply",
+    "AsyncConfigClient": "aio", "Change": "change", "ConfigClient": "sdk", "Report": "report", "RestartNeeded": "apply",
     "RolledBack": "apply", "Update": "change",
 }  # fmt: skip
 

@@ -53,7 +53,8 @@ class Link:
 class Subscriber:
     """Hands every message on some topic filters to `receive(topic, payload)`; False has it delivered again.
 
-    `tick` is called about four times a second, connected or not; `greet` after each connection's begin.
+    `tick` is called about four times a second, connected or not; `greet` when a connection begins,
+    `part` before we end it.
     """
 
     def __init__(
@@ -64,9 +65,10 @@ class Subscriber:
         note: Callable[[str], None] = lambda text: None,
         tick: Callable[[], None] = lambda: None,
         greet: Callable[[], None] = lambda: None,
+        part: Callable[[], None] = lambda: None,
     ) -> None:
         self._link, self._filters, self._receive, self._note = link, tuple(filters), receive, note
-        self._tick, self._greet = tick, greet
+        self._tick, self._greet, self._part = tick, greet, part
         self._connected: Client | None = None
         self._stopping = False
         self._inbound: list[tuple[str, bytes]] = []
@@ -134,17 +136,19 @@ class Subscriber:
                 return f"no connection to {self._link.address}: it accepts connections but does not answer"
             if self._accepted and self._redelivery.is_due(time.monotonic()):
                 self._subscribe(client)
-        self._part(client)
+        self._leave(client)
         return None
 
-    def _part(self, client: Client) -> None:
-        """Say goodbye, and wait a little until the broker has heard it: who just goes leaves a will behind."""
-        if self._accepted and self._link.presence is not None:
-            self._send(client, self._link.presence, OFFLINE, retain=True)
-            until = time.monotonic() + GOODBYE_SECONDS
-            while self._link.presence in self._sent.values() and time.monotonic() < until:
-                if self._turn(client, until - time.monotonic()) is not None:
-                    return
+    def _leave(self, client: Client) -> None:
+        """Say the last words, and wait a little until the broker has heard them."""
+        if self._accepted:
+            self._part()
+            if self._link.presence is not None:
+                self._send(client, self._link.presence, OFFLINE, retain=True)
+        until = time.monotonic() + GOODBYE_SECONDS
+        while self._accepted and self._sent and time.monotonic() < until:
+            if self._turn(client, until - time.monotonic()) is not None:
+                return
         client.disconnect()
 
     def _connect(self) -> Client:

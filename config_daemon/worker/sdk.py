@@ -33,7 +33,7 @@ from config_daemon.worker.keep import Keep
 from config_daemon.worker.lookout import Lookout, unix_ms
 from config_daemon.worker.program import Handed, Validate
 from config_daemon.worker.report import Report
-from config_daemon.worker.statuses import Statuses
+from config_daemon.worker.statuses import LEAST_SECONDS, Statuses
 from config_daemon.worker.trust import Outcome, Trust
 from config_daemon.worker.typed import validator
 
@@ -105,7 +105,7 @@ class ConfigClient:
         )  # fmt: skip
         self._link = Subscriber(
             link, [*self._lookout.filters, *map(topics.config, self._names)], self._follower.receive,
-            note, self._tick, self._statuses.connected,
+            note, self._tick, self._statuses.connected, lambda: self._tell(0.0),
         )  # fmt: skip
         self._plain: dict[str, Mapping[str, Any]] = {}
         self._values: dict[str, Any] = {}
@@ -208,9 +208,9 @@ class ConfigClient:
         if took_seconds > TOLD_SECONDS:
             self._tell()
 
-    def _tell(self) -> None:
+    def _tell(self, patience_seconds: float = LEAST_SECONDS) -> None:
         if self._link.is_connected:
-            for topic, raw in self._statuses.due():
+            for topic, raw in self._statuses.due(patience_seconds):
                 self._link.publish(topic, raw, retain=True)
 
     def _hand_over(self, handed: Handed) -> None:

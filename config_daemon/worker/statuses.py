@@ -76,19 +76,22 @@ class Statuses:
         """Have every status said now: nobody knows what the broker still has."""
         self._said = {service: _Said(said.standing) for service, said in self._said.items()}
 
-    def due(self) -> list[tuple[str, bytes]]:
-        """Return what is to be published now and retained, as (topic, message)."""
+    def due(self, patience_seconds: float = LEAST_SECONDS) -> list[tuple[str, bytes]]:
+        """Return what is to be published now and retained, as (topic, message).
+
+        What has changed waits until the last status is as old as `patience_seconds`; 0 for last words.
+        """
         now, beacon = self._clock(), self._beacon()
         return [
             (topic, raw)
             for service, topic in self._topics.items()
-            if (raw := self._next(service, self._said[service], now, beacon))
+            if (raw := self._next(service, now, beacon, patience_seconds))
         ]
 
-    def _next(self, service: str, said: _Said, now: float, beacon: int) -> bytes | None:
-        standing = self._standing(service)
+    def _next(self, service: str, now: float, beacon: int, patience_seconds: float) -> bytes | None:
+        said, standing = self._said[service], self._standing(service)
         self._heed(said, now, beacon)
-        has_news = standing != said.standing and now - said.at >= LEAST_SECONDS
+        has_news = standing != said.standing and now - said.at >= patience_seconds
         if (now < said.due and not has_news) or (boot := self._durable_boot(now)) is None:
             return None
         due = now + STATUS_SECONDS + JITTER_SECONDS * self._jitter()
