@@ -57,7 +57,12 @@ const orders = {
   receive: ({ topic, raw }) => follower.receive(topic, Buffer.from(raw, "base64")),
   time: (order) => void Object.assign(time, order.now),
   tick: () => void follower.tick(),
-  damage: ({ folder, subject }) => fs.writeFileSync(`${folder}/${subject}.state`, "what was here is lost"),
+  damage: ({ folder, subject }) => {
+    const was = isFull;
+    isFull = false; // of the program's disk, not of whoever damages it
+    fs.writeFileSync(`${folder}/${subject}.state`, "what was here is lost");
+    isFull = was;
+  },
   disk: (order) => void (isFull = order.full),
 };
 

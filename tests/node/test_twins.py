@@ -94,7 +94,8 @@ class World:
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._began_ms, self._clock, self._off_ms = NOW_MS, 1000.0, 0
-        self._beacons, self._is_full = 100, False
+        self._beacons, self._is_full = rng.choice((0, 3, 100)), False
+        self._is_sharded = rng.random() < 0.3
         self._updates = [self._update(number) for number in (1, 2, 3, 3, 4, 5, 6, 7)]
 
     def orders(self) -> Iterator[tuple[Order, bytes]]:
@@ -167,11 +168,11 @@ class World:
 
     def _beacon(self) -> tuple[str, bytes]:
         rng = self._rng
-        self._beacons += rng.choice((1, 1, 1, 1, 0, -3))
+        self._beacons = max(1, self._beacons + rng.choice((1, 1, 1, 1, 0, -3)))
         raw = rng.choice(self._updates)
         listed = {SERVICE: [json.loads(raw)["sequence"], hashlib.sha256(raw[:-104] + b"}").hexdigest()]}
         at_ms = self._now_ms + rng.choice((0, 0, 0, 0, 100_000, -100_000))
-        match rng.randrange(6):
+        match rng.choice((1, 1, 2)) if self._is_sharded else rng.randrange(6):
             case 0:
                 return BEACON_TOPIC, beacon(rng, self._beacons, {}, at_ms)
             case 1:
