@@ -31,8 +31,9 @@ export class Service {
     if (belief.current === null || belief.outcome === "deleted") return;
     if (belief.outcome !== "pending") return void (await this.#runKept(belief.current));
     // should this try end the process too, the next start begins with the one before
-    const failed = { ...belief.attempt, state: "rejected", reason: "apply-failed" };
-    const trouble = this.#conclude({ ...undone(belief), attempt: belief.attempt && failed });
+    const { attempt } = belief;
+    const failed = attempt?.state === "pending" ? { ...attempt, state: "rejected", reason: "apply-failed" } : attempt;
+    const trouble = this.#conclude({ ...undone(belief), attempt: failed });
     const runs = await this.#runKept(belief.current, belief, trouble);
     if (!runs && belief.previous !== null) await this.#runKept(belief.previous);
   }
@@ -50,8 +51,9 @@ export class Service {
       this.#tell(null, "rejected", error);
       return error.reason !== "keyring-behind";
     }
-    const mayTake = this.belief.floor === null ? this.#mayRun(accepted) : !accepted.again || this.#isWorthAnotherTry;
-    if (mayTake) return this.#take(accepted);
+    // what was refused before is tried once in each life of the program, which may have been mended
+    const isWorthATry = !accepted.again || (this.belief.outcome === "rejected" && !this.wasTried);
+    if (this.belief.floor === null ? this.#mayRun(accepted) : isWorthATry) return this.#take(accepted);
     this.#tell(accepted, "held");
     return true;
   }
@@ -92,10 +94,6 @@ export class Service {
     return [this.belief.unused ?? this.belief.current].filter((raw) => raw !== null);
   }
 
-  get #isWorthAnotherTry() {
-    return ["pending", "rejected"].includes(this.belief.outcome) && !this.wasTried;
-  }
-
   /** Without a floor, only a fresh beacon tells today's message from an old one. */
   #mayRun(accepted) {
     if (this.lookout.confirms(this.name, accepted.floor)) {
@@ -125,23 +123,23 @@ export class Service {
       return true;
     }
     const failure = await this.#handOver(accepted, checked, "broker");
-    const ended = failure ? undone(kept) : { ...kept, outcome: "applied" };
-    const trouble = this.#conclude({ ...ended, attempt: this.#attempted(accepted, failure, kept.attempt) });
+    const attempt = this.#attempted(accepted, failure, kept.attempt);
+    const trouble = this.#conclude({ ...(failure ? undone(kept) : { ...kept, outcome: "applied" }), attempt });
     this.#tell(accepted, failure ? "rejected" : "applied", failure, trouble);
     return true;
   }
 
   /** Step 12: have the program apply the values unless they run; returns why it did not. */
   async #handOver(accepted, values, source) {
-    const { update } = accepted;
     if (!this.#runs(accepted)) {
       try {
-        await this.program.apply(this.name, values, update, source);
+        await this.program.apply(this.name, values, accepted.update, source);
       } catch (error) {
-        return new Refused("apply-failed", [problem("APPLY_FAILED", error, "Mend the cause; the next start tries it again.")]);
+        return new Refused("apply-failed", [problem("APPLY_FAILED", error, "Mend it; the next start tries again.")]);
       }
     }
-    this.running = { update, told: { ...placeOf(accepted), source, applied_at: new Date().toISOString() } };
+    const told = { ...placeOf(accepted), source, applied_at: new Date().toISOString() };
+    this.running = { update: accepted.update, told };
     this.#flagSigner(null);
     return null;
   }
