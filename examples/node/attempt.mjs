@@ -10,11 +10,13 @@ export class Refused extends Error {
   }
 }
 
+const CREDENTIALS = /(?<=\/\/)[^\s/@]+(?=@)/g; // of a URL: whoever may read statuses reads this
+
 /** Return one error as statuses carry it. */
 export const problem = (code, error, suggestion) => ({
   error_type: "worker",
   error_code: code,
-  message: fitting(error?.message ?? error, 500),
+  message: fitting(String(error?.message ?? error).replace(CREDENTIALS, "***"), 500),
   suggestion,
 });
 
@@ -35,6 +37,9 @@ export function verdict(service, accepted, state, failure, trouble, flags) {
   const { reason = null, errors = [] } = failure ?? {};
   return { service, generation, sequence, config_version, state, reason, flags, errors: [...errors, ...trouble] };
 }
+
+/** Return the messages that prove a floor: one, or none. */
+export const proofOf = ({ unused, current }) => [unused ?? current].filter((raw) => raw !== null);
 
 /** Return a belief without its unfinished message: only the number stays. */
 export const undone = (pending) => ({

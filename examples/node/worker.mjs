@@ -49,7 +49,7 @@ export class ConfigWorker extends EventEmitter {
       check: (service, values) => check(values, service),
       apply: (service, values, { generation, sequence, config_version: configVersion }, source) =>
         this.#call("config", values, { service, generation, sequence, configVersion, source }),
-      deleted: (service) => this.#call("deleted", service).catch((error) => this.emit("note", `deleted: ${error.stack}`)),
+      deleted: (service) => this.#call("deleted", service).catch((error) => this.emit("note", error.stack)),
     };
     const time = { clock: () => performance.now() / 1000, calendar: Date.now };
     const say = (report) => this.#say(report);

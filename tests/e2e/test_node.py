@@ -159,7 +159,7 @@ def test_what_the_program_refuses_stays_told_and_what_is_withdrawn_runs_until_th
         2,
         "rejected",
     )
-    assert [one.message for one in said.last_attempt.errors] == ["no such threshold"]
+    assert [one.message for one in said.last_attempt.errors] == ["mqtt://***@here takes no such threshold"]
 
     kitchen.process.kill()
     kitchen.start(REFUSE="0.9").given(0.1, "cache")  # and 2 is tried once more
