@@ -96,6 +96,7 @@ class World:
         self._began_ms, self._clock, self._off_ms = NOW_MS, 1000.0, 0
         self._beacons, self._is_full = rng.choice((0, 3, 100)), False
         self._is_sharded = rng.random() < 0.3
+        self._offs_ms = rng.choice(([0, 0, 0, -200_000, 200_000], [-200_000]))  # of the worker's clock
         self._updates = [self._update(number) for number in (1, 2, 3, 3, 4, 5, 6, 7)]
 
     def orders(self) -> Iterator[tuple[Order, bytes]]:
@@ -132,7 +133,7 @@ class World:
 
     def _pass_time(self) -> Order:
         self._clock += self._rng.choice((1, 30, 61, 95, 200))
-        self._off_ms = self._rng.choice((0, 0, 0, -200_000, 200_000))
+        self._off_ms = self._rng.choice(self._offs_ms)
         return {"do": "time", "now": {"clock": self._clock, "calendar": self._now_ms + self._off_ms}}
 
     @property
@@ -148,7 +149,7 @@ class World:
                 return with_secrets(number)
             case _:
                 key, generation = rng.choice(((KEY, 1), (KEY, 1), (OTHER_KEY, 1), (OTHER_KEY, 2)))
-                more = {"expires_at": timestamp(NOW_MS + 60_000)} if rng.random() < 0.2 else {}
+                more = {"expires_at": timestamp(NOW_MS + 60_000)} if rng.random() < 0.4 else {}
                 config = {"number": number, **rng.choice(MOODS)}
                 return update(number, config, key=key, generation=generation, **more)
 
