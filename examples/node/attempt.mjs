@@ -10,11 +10,13 @@ export class Refused extends Error {
   }
 }
 
+const CREDENTIALS = /(?<=\/\/)[^\s/@]+(?=@)/g; // of a URL: whoever may read statuses reads this
+
 /** Return one error as statuses carry it. */
 export const problem = (code, error, suggestion) => ({
   error_type: "worker",
   error_code: code,
-  message: fitting(error?.message ?? error, 500),
+  message: fitting(String(error?.message ?? error).replace(CREDENTIALS, "***"), 500),
   suggestion,
 });
 
@@ -36,8 +38,8 @@ export function verdict(service, accepted, state, failure, trouble, flags) {
   return { service, generation, sequence, config_version, state, reason, flags, errors: [...errors, ...trouble] };
 }
 
-/** The newest message that is known to work: of an unfinished one nobody knows. */
-const good = (belief) => (belief.outcome === "pending" ? belief.previous : belief.current);
+/** Return the messages that prove a floor: one, or none. */
+export const proofOf = ({ unused, current }) => [unused ?? current].filter((raw) => raw !== null);
 
 /** Return a belief without its unfinished message: only the number stays. */
 export const undone = (pending) => ({
@@ -70,7 +72,7 @@ export function check(service, { update }, program) {
  * @param {boolean} isRunning these very values run: they are not handed over, and end no earlier attempt
  */
 export function decide(belief, accepted, values, isRunning) {
-  const kept = { floor: accepted.floor, current: null, previous: good(belief), unused: accepted.raw };
+  const kept = { floor: accepted.floor, current: null, previous: belief.current, unused: accepted.raw };
   if (accepted.update.deleted) return { kept: { ...kept, outcome: "deleted", attempt: ended(accepted, "deleted") } };
   try {
     const attempt = isRunning ? belief.attempt : ended(accepted, "pending");
@@ -79,7 +81,7 @@ export function decide(belief, accepted, values, isRunning) {
   } catch (refusal) {
     if (!(refusal instanceof Refused)) throw refusal;
     const attempt = ended(accepted, "rejected", refusal);
-    const refused = { ...kept, current: good(belief), previous: belief.previous, outcome: "rejected", attempt };
+    const refused = { ...kept, current: belief.current, previous: belief.previous, outcome: "rejected", attempt };
     return { refusal, kept: refused };
   }
 }

@@ -13,6 +13,10 @@ export const shardOf = (service) => createHash("sha256").update(service).digest(
 /** Compare pairs of numbers: below zero, zero, above zero. */
 export const compare = (one, other) => one[0] - other[0] || one[1] - other[1];
 
+/** Tell whether one floor is above another. */
+export const isAbove = (one, other) =>
+  compare([one.generation, one.sequence], [other.generation, other.sequence]) > 0;
+
 const timeOf = (members) => {
   const unixMs = Date.parse(members.get("issued_at"));
   // a day that no calendar has counts as 1970
@@ -77,7 +81,7 @@ export class Beacons {
     if (listed === null || floor.generation > generation) return "less";
     const [sequence, digest] = [Number(listed[0]), listed[1]];
     if (sequence === floor.sequence && digest === floor.body_sha256) return "listed";
-    return compare([generation, sequence], [floor.generation, floor.sequence]) > 0 ? "more" : "less";
+    return isAbove({ generation, sequence }, floor) ? "more" : "less";
   }
 
   /** @returns {Standing} the same of the keyring */

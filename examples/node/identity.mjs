@@ -68,7 +68,7 @@ export class Identity {
     return Buffer.concat([body.subarray(0, -1), Buffer.from(`,"signature":"${signature}"}`)]);
   }
 
-  /** Statuses are ordered by (boot, n), so a start has a higher number than every one before, whatever the clock says. */
+  /** Statuses are ordered by (boot, n), so every start has a higher number, whatever the clock says. */
   #begin(path) {
     let before = 0;
     try {

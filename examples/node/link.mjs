@@ -49,8 +49,10 @@ export class Link {
     const will = { topic: this.#outside(this.presence), payload: "offline", qos: 1, retain: true };
     const began = performance.now();
     const client = mqtt.connect(this.url, {
-      ...this.mqttOptions, will, clientId: this.worker, protocolVersion: 5, clean: true, keepalive: 15,
-      connectTimeout: 5000, reconnectPeriod: 0, resubscribe: false, reconnectOnConnackError: true, properties: { maximumPacketSize: LARGEST_PACKET },
+      ...this.mqttOptions,
+      ...{ will, clientId: this.worker, protocolVersion: 5, clean: true, keepalive: 15, connectTimeout: 5000 },
+      ...{ reconnectPeriod: 0, resubscribe: false, reconnectOnConnackError: true },
+      properties: { maximumPacketSize: LARGEST_PACKET },
     });
     this.client = client;
     client.on("connect", () => {
@@ -95,7 +97,8 @@ export class Link {
     const filters = Object.fromEntries(this.filters.map((one) => [this.#outside(one), { qos: 1 }]));
     this.client.subscribe(filters, (error, granted = []) => {
       const refused = granted.filter(({ qos }) => qos >= 0x80).map(({ topic }) => topic);
-      if (this.isConnected && (error || refused.length > 0)) this.note(`subscription refused: ${error?.message ?? refused}`);
+      const trouble = error?.message ?? refused.join(" ");
+      if (this.isConnected && trouble) this.note(`subscription refused: ${trouble}`);
     });
   }
 

@@ -6,7 +6,7 @@ import { Damaged, readMembers, setAside, writeMembers } from "./files.mjs";
 
 /**
  * @typedef {object} Belief What is kept of one service
- * @property {{generation: number, sequence: number, body_sha256: string} | null} floor The highest message ever accepted
+ * @property {{generation: number, sequence: number, body_sha256: string} | null} floor The highest ever accepted
  * @property {Buffer | null} current The message that runs
  * @property {Buffer | null} previous The one before, while an attempt is under way
  * @property {Buffer | null} unused The message at the floor where it is not `current`: refused, failed, or a tombstone

@@ -24,7 +24,8 @@ export function anchored({ publicKey, keyringFile }) {
 
 /** The members of a config that decide something, as plain values; `config` stays as it was parsed. */
 function updateOf(members) {
-  const plain = Object.fromEntries([...members].map(([name, one]) => [name, typeof one === "bigint" ? Number(one) : one]));
+  const number = (one) => (typeof one === "bigint" ? Number(one) : one);
+  const plain = Object.fromEntries([...members].map(([name, one]) => [name, number(one)]));
   return { ...plain, deleted: plain.deleted === true, secrets: plain.secrets ?? null };
 }
 

@@ -41,7 +41,7 @@ export class ConfigWorker extends EventEmitter {
     if (![worker, ...services].every(isName) || services.length === 0 || services.includes("keyring")) {
       throw new Error("`worker` and `services` are names: lower-case letters, digits, hyphens; none is `keyring`");
     }
-    const { firstUse = "wait", onRevoked = "keep", topicPrefix = "system", agent = "config-daemon-node-example/1" } = rest;
+    const { firstUse = "wait", onRevoked = "keep", topicPrefix = "system", agent = "example-node/1" } = rest;
     mkdirSync(state, { recursive: true, mode: 0o700 });
     const identity = new Identity(state, worker);
     this.publicKeys = identity.publicKeys;
@@ -49,7 +49,7 @@ export class ConfigWorker extends EventEmitter {
       check: (service, values) => check(values, service),
       apply: (service, values, { generation, sequence, config_version: configVersion }, source) =>
         this.#call("config", values, { service, generation, sequence, configVersion, source }),
-      deleted: (service) => this.#call("deleted", service).catch((error) => this.emit("note", `deleted: ${error.message}`)),
+      deleted: (service) => this.#call("deleted", service).catch((error) => this.emit("note", error.stack)),
     };
     const time = { clock: () => performance.now() / 1000, calendar: Date.now };
     const say = (report) => this.#say(report);

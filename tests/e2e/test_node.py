@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from config_daemon.wire.status import Status, read_status
 from config_daemon.wire.workerkeys import PublicKeys
 from tests.broker_conf import Tls
 from tests.broker_fixtures import BrokerFactory, ClientFactory
-from tests.e2e.attacker import KEYRING, Attacker, HouseKeys, members
+from tests.e2e.attacker import KEYRING, OWN_KEY, Attacker, HouseKeys, members
 from tests.e2e.house import House, Process, until
 from tests.e2e.test_trust_keys import at_generation
 from tests.e2e.test_weather import TOPIC, confirmed
@@ -123,10 +124,14 @@ def test_a_death_between_keeping_and_applying_and_a_start_without_a_broker(
     house.set("stt-worker", vad_threshold=0.1)
     kitchen.given(0.1)
     kitchen.process.kill()
+    boot = kitchen.status(kitchen.attacker.last(STATUS)).boot + 10**12
+    text = json.dumps({"boot": boot})  # as if the clock had been put back by thirty years since
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    (kitchen.state / "worker.boot").write_text(f"{digest}\n{text}")
     kitchen.start(DIE="0.2").given(0.1, "cache")
+    kitchen.says("another life", lambda one: one.boot == boot + 1)
     house.set("stt-worker", vad_threshold=0.2)
     assert kitchen.process.wait() == -9
-    boot = kitchen.status(kitchen.attacker.last(STATUS)).boot
 
     broker.stop()
     kitchen.start().given(0.2, "cache")
@@ -137,7 +142,6 @@ def test_a_death_between_keeping_and_applying_and_a_start_without_a_broker(
     house.set("stt-worker", vad_threshold=0.3)
     kitchen.given(0.3)
     assert kitchen.process.stop() == 0
-    assert int(json.loads((kitchen.state / "worker.boot").read_text().split("\n")[1])["boot"]) > boot
 
 
 def test_what_the_program_refuses_stays_told_and_what_is_withdrawn_runs_until_the_end(
@@ -155,7 +159,7 @@ def test_what_the_program_refuses_stays_told_and_what_is_withdrawn_runs_until_th
         2,
         "rejected",
     )
-    assert [one.message for one in said.last_attempt.errors] == ["no such threshold"]
+    assert [one.message for one in said.last_attempt.errors] == ["mqtt://***@here takes no such threshold"]
 
     kitchen.process.kill()
     kitchen.start(REFUSE="0.9").given(0.1, "cache")  # and 2 is tried once more
@@ -203,6 +207,30 @@ def test_it_follows_new_keys_and_a_revocation(house: House, kitchen: Kitchen) ->
     house.set("stt-worker", vad_threshold=0.3)
     kitchen.start().given(0.2, "cache")  # it remembers the keyring, whose keys its anchor does not list
     kitchen.given(0.3)
+
+
+def test_what_it_kept_belongs_to_its_anchor(house: House, kitchen: Kitchen, tmp_path: Path) -> None:
+    keys = HouseKeys(house)
+    house.set("stt-worker", vad_threshold=0.1)
+    kitchen.given(0.1)
+    keys.stage()
+    kitchen.reported(service="keyring", state="applied", sequence=1)
+    installed = tmp_path / "keyring.json"
+    installed.write_bytes(kitchen.attacker.last(KEYRING) + b"\n")
+    kitchen.process.kill()
+    anchor = {"keyringFile": str(installed)}  # it has two roots, where the public key was the only one
+    kitchen.start(anchor).given(0.1, "cache")
+    assert kitchen.reported(service="stt-worker", state="applied")["flags"] == ["unconfirmed"]
+    kitchen.reported(service="stt-worker", state="applied", flags=[])  # the beacon lists it
+    house.set("stt-worker", vad_threshold=0.2)
+    kitchen.given(0.2)
+    kitchen.process.kill()
+    kitchen.start(anchor).given(0.2, "cache")
+    assert kitchen.reported(service="stt-worker", state="applied")["flags"] == []
+    kitchen.process.kill()
+    kitchen.start({"publicKey": bytes(OWN_KEY.verify_key).hex()}).given(0.2, "cache")
+    assert kitchen.reported(service="stt-worker", state="applied")["flags"] == ["unconfirmed", "stale"]
+    kitchen.reported(service="stt-worker", state="rejected", reason="bad-signature")
 
 
 def test_keys_that_are_gone_are_not_made_anew_beside_what_is_believed(house: House, kitchen: Kitchen) -> None:

@@ -28,6 +28,16 @@ function tagged(value) {
   return Object.keys(value).sort().map((key) => [key, tagged(value[key])]);
 }
 
+/** What a status tells, but for words and times, which each worker has of its own. */
+function stands({ running, last_attempt, flags }) {
+  const place = (told) => {
+    if (told === null) return null;
+    const { applied_at, at, errors, ...rest } = told;
+    return rest;
+  };
+  return { running: place(running), last_attempt: place(last_attempt), flags: [...flags].sort() };
+}
+
 function live({ folder, key, firstUse, mended, now, full }) {
   Object.assign(time, now);
   isFull = full;
@@ -57,7 +67,12 @@ const orders = {
   receive: ({ topic, raw }) => follower.receive(topic, Buffer.from(raw, "base64")),
   time: (order) => void Object.assign(time, order.now),
   tick: () => void follower.tick(),
-  damage: ({ folder, subject }) => fs.writeFileSync(`${folder}/${subject}.state`, "what was here is lost"),
+  damage: ({ folder, subject }) => {
+    const was = isFull;
+    isFull = false; // of the program's disk, not of whoever damages it
+    fs.writeFileSync(`${folder}/${subject}.state`, "what was here is lost");
+    isFull = was;
+  },
   disk: (order) => void (isFull = order.full),
 };
 
@@ -67,5 +82,6 @@ for await (const line of createInterface({ input: process.stdin })) {
   const dead = new Promise((resolve) => setTimeout(resolve, 0, "dead"));
   const done = (async () => orders[order.do](order))();
   const settled = await Promise.race([done, dead]);
-  console.log(JSON.stringify({ settled: settled ?? null, ...told }));
+  const standing = settled === "dead" ? null : stands(follower.services.get("stt-worker").standing);
+  console.log(JSON.stringify({ settled: settled ?? null, ...told, standing }));
 }

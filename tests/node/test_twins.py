@@ -94,7 +94,9 @@ class World:
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._began_ms, self._clock, self._off_ms = NOW_MS, 1000.0, 0
-        self._beacons, self._is_full = 100, False
+        self._beacons, self._is_full = rng.choice((0, 3, 100)), False
+        self._is_sharded = rng.random() < 0.3
+        self._offs_ms = rng.choice(([0, 0, 0, -200_000, 200_000], [-200_000]))  # of the worker's clock
         self._updates = [self._update(number) for number in (1, 2, 3, 3, 4, 5, 6, 7)]
 
     def orders(self) -> Iterator[tuple[Order, bytes]]:
@@ -131,7 +133,7 @@ class World:
 
     def _pass_time(self) -> Order:
         self._clock += self._rng.choice((1, 30, 61, 95, 200))
-        self._off_ms = self._rng.choice((0, 0, 0, -200_000, 200_000))
+        self._off_ms = self._rng.choice(self._offs_ms)
         return {"do": "time", "now": {"clock": self._clock, "calendar": self._now_ms + self._off_ms}}
 
     @property
@@ -147,7 +149,7 @@ class World:
                 return with_secrets(number)
             case _:
                 key, generation = rng.choice(((KEY, 1), (KEY, 1), (OTHER_KEY, 1), (OTHER_KEY, 2)))
-                more = {"expires_at": timestamp(NOW_MS + 60_000)} if rng.random() < 0.2 else {}
+                more = {"expires_at": timestamp(NOW_MS + 60_000)} if rng.random() < 0.4 else {}
                 config = {"number": number, **rng.choice(MOODS)}
                 return update(number, config, key=key, generation=generation, **more)
 
@@ -167,11 +169,11 @@ class World:
 
     def _beacon(self) -> tuple[str, bytes]:
         rng = self._rng
-        self._beacons += rng.choice((1, 1, 1, 1, 0, -3))
+        self._beacons = max(1, self._beacons + rng.choice((1, 1, 1, 1, 0, -3)))
         raw = rng.choice(self._updates)
         listed = {SERVICE: [json.loads(raw)["sequence"], hashlib.sha256(raw[:-104] + b"}").hexdigest()]}
         at_ms = self._now_ms + rng.choice((0, 0, 0, 0, 100_000, -100_000))
-        match rng.randrange(6):
+        match rng.choice((1, 1, 2)) if self._is_sharded else rng.randrange(6):
             case 0:
                 return BEACON_TOPIC, beacon(rng, self._beacons, {}, at_ms)
             case 1:

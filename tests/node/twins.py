@@ -15,11 +15,13 @@ from base64 import b64encode
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-from config_daemon.worker.keep import Keep
+from config_daemon.worker.durable import replace
+from config_daemon.worker.standing import Standing
 from tests.node.programs import workshop
 from tests.worker.edge import NOW_MS, Edge
-from tests.worker.updates import KEY
+from tests.worker.updates import KEY, SERVICE
 
 Order = dict[str, Any]
 Outcome = dict[str, Any]
@@ -57,7 +59,8 @@ class PythonTwin:
         seen = (len(before.reports), len(before.shown), len(before.applied)) if before else (0, 0, 0)
         settled: Any = None
         try:
-            settled = self._do(order, raw)
+            with patch("config_daemon.worker.keep.replace", self._replace):
+                settled = self._do(order, raw)
         except _Killed:
             settled = DEAD
         edge = self._edge
@@ -69,12 +72,13 @@ class PythonTwin:
             "reports": [_told(vars_of(one)) for one in edge.reports[seen[0] :]],
             "shown": [[topic, hashlib.sha256(bytes_).hexdigest()] for topic, bytes_ in edge.shown[seen[1] :]],
             "applied": [tagged(values) for values in edge.applied[seen[2] :]],
+            "standing": None if settled == DEAD else _stands(edge.follower.standing(SERVICE)),
         }
 
     def _do(self, order: Order, raw: bytes) -> Any:
         if order["do"] == "live":
             self._is_full = order["full"]
-            edge = Edge(self._folder, disk=self._disk, first_use=order["firstUse"], mended=order["mended"])
+            edge = Edge(self._folder, first_use=order["firstUse"], mended=order["mended"])
             self._edge, edge.on_apply = edge, self._apply
             edge.clock, edge.calendar_ms = order["now"]["clock"], order["now"]["calendar"]
             edge.start()
@@ -94,22 +98,24 @@ class PythonTwin:
         self._edge.clock, self._edge.calendar_ms = order["now"]["clock"], order["now"]["calendar"]
         return None
 
-    def _disk(self, folder: Path, anchor: str) -> Keep:
-        twin = self
-
-        class Disk(Keep):
-            @staticmethod
-            def _replace(path: Path, content: bytes) -> None:
-                if twin._is_full:
-                    raise OSError(errno.ENOSPC, "No space left on device")
-                Keep._replace(path, content)
-
-        return Disk(folder, anchor)
+    def _replace(self, path: Path, content: bytes) -> None:
+        if self._is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(path, content)
 
     def _apply(self, values: Any) -> None:
         assert self._edge is not None
         if "deadly" in values and not self._edge.mended:
             raise _Killed
+
+
+def _stands(standing: Standing) -> dict[str, Any]:
+    """Return what a status tells, but for words and times, which each worker has of its own."""
+    told = {"running": standing.running, "last_attempt": standing.last_attempt}
+    members = {
+        name: one and one.model_dump(exclude={"applied_at", "at", "errors"}) for name, one in told.items()
+    }
+    return {**members, "flags": sorted(standing.flags)}
 
 
 def vars_of(report: Any) -> dict[str, Any]:

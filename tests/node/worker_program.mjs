@@ -8,7 +8,7 @@ const print = (line) => console.log(JSON.stringify(line));
 worker.on("config", async (values, meta) => {
   await new Promise(setImmediate);
   if (String(values.vad_threshold) === process.env.DIE) process.kill(process.pid, "SIGKILL");
-  if (String(values.vad_threshold) === process.env.REFUSE) throw new Error("no such threshold");
+  if (String(values.vad_threshold) === process.env.REFUSE) throw new Error("mqtt://me:my-word@here takes no such threshold");
   print({ event: "config", values, ...meta });
 });
 worker.on("deleted", (service) => print({ event: "deleted", service }));
