@@ -29,8 +29,9 @@ from config_daemon.errors import (
     StoreLocked,
     StoreMissing,
     StoreReadOnly,
+    StoreStarved,
 )
-from config_daemon.store.files import has_room
+from config_daemon.store.files import has_descriptors, has_room
 
 APPLICATION_ID = 0x43464744  # "CFGD"
 FORMAT_VERSION = 1
@@ -98,6 +99,8 @@ def _translation(error: apsw.Error, path: Path) -> StoreError:
         return StoreLocked(f"{path} is locked by another process", waited=code == _PROTOCOL)
     if code in _CORRUPTED:
         return StoreCorrupted(f"{path} is damaged: {error}")
+    if code in (_CANTOPEN, _IOERR) and not has_descriptors():  # as a full disk, this has many faces
+        return StoreStarved(f"{path} cannot be opened: this process may open no more files")
     if code == _CANTOPEN:
         return StoreCannotOpen(f"{path} cannot be opened") if path.exists() else _missing(path)
     if code == _READONLY:
