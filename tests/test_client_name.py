@@ -17,7 +17,7 @@ def findings() -> Findings:
 
 @pytest.fixture
 def name(findings: Findings) -> ClientName:
-    return ClientName("daemon", findings, lambda: "")
+    return ClientName("daemon", findings, lambda: "2026-01-02T03:04:05.678Z")
 
 
 def pushed(
