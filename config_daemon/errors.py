@@ -173,6 +173,13 @@ class StoreLocked(StoreError):
         self.waited = waited
 
 
+class StoreStarved(StoreLocked):
+    """This process may open no more files, so that the database cannot be opened (EMFILE, ENFILE)."""
+
+    code = "STORE_STARVED"
+    suggestion = "Raise the limit of open files (`LimitNOFILE=` of the unit, `ulimit -n`), or close what is not needed."
+
+
 class StoreUnavailable(StoreError):
     """The database cannot be opened, or must not be written now."""
 

@@ -31,6 +31,8 @@ CONDITIONS: dict[str, Kind] = {
     "broker-down": Kind("critical", False, "Start the broker, or mend MQTT_URL; the daemon keeps trying."),
     "broker-auth": Kind("critical", False, "Mend the user or password in MQTT_URL, or the broker's password file."),
     "broker-tls": Kind("critical", False, "Mend the broker's certificate or CONFIG_DAEMON_MQTT_CA_FILE."),
+    "client-id-conflict": Kind("warning", False, "Find in the broker's log who connects under the daemon's name."),
+    "fd-exhausted": Kind("critical", False, "Raise the limit of open files: `LimitNOFILE=` in the unit, `ulimit -n`."),
     "db-locked": Kind("critical", False, "Find who holds it: run `fuser` with the path that the detail names."),
     "db-corrupted": Kind("critical", False, "Run `config-daemon rebuild`; nothing damaged is published."),
     "db-missing": Kind("critical", False, "Run `config-daemon rebuild`, or put the database back."),

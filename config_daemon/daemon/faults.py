@@ -24,6 +24,7 @@ from config_daemon.errors import (
     StoreLocked,
     StoreMissing,
     StoreReadOnly,
+    StoreStarved,
 )
 
 LOCK_SECONDS = 0.5
@@ -38,6 +39,7 @@ class _Kind(NamedTuple):
 
 
 _KINDS = (
+    _Kind(StoreStarved, "fd-exhausted", "locked"),
     _Kind(StoreLocked, "db-locked", "locked"),
     _Kind(SchemaOutdated, "schema-too-old", "schema-mismatch"),
     _Kind(SchemaMismatch, "schema-too-new", "schema-mismatch"),

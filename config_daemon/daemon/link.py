@@ -17,14 +17,16 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from config_daemon.daemon.client_name import CONFLICT
 from config_daemon.daemon.events import Arrived, Subscribed
 
 _READS_A_TURN = 20
 _OK = MQTTErrorCode.MQTT_ERR_SUCCESS
+_TAKEN_OVER = 0x8E
 
 
 class Answered(NamedTuple):
-    """The broker's CONNACK: accepted with the largest packet it takes (0: any), or why not."""
+    """The broker's CONNACK: accepted with the largest packet it takes (0: any), or why not; or its farewell."""
 
     limit: int
     refusal: str | None
@@ -50,6 +52,7 @@ class Link:
         client.on_publish = self._on_publish
         client.on_message = self._on_message
         client.on_subscribe = self._on_subscribe
+        client.on_disconnect = self._on_disconnect
 
     def move(self) -> tuple[list[Fact], bool]:
         """Move bytes both ways; return what happened, and whether the link still stands."""
@@ -119,6 +122,11 @@ class Link:
             word = "broker-auth" if reason.value in (0x86, 0x87) else "broker-down"
             refusal = f"{word}: the broker refused us: {reason}"
         self._facts.append(Answered(getattr(properties, "MaximumPacketSize", 0), refusal))
+
+    def _on_disconnect(self, _client: Client, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
+        if flags.is_disconnect_packet_from_server and reason.value == _TAKEN_OVER:
+            refusal = f"{CONFLICT}: another client connected under the daemon's client id"
+            self._facts.append(Answered(0, refusal))
 
     def _on_publish(self, _client: Client, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
         self._facts.append(Acked(mid, reason.value))

@@ -81,7 +81,7 @@ class Daemon:
                 p.connected()
             case e.Lost(reason):
                 p.plan.doubt_all()
-                p.reporter.lost(reason)
+                p.reporter.lost(p.name.lost(reason, now))
                 self._dial_at = now + self._retry_seconds * (0.5 + p.jitter())
                 self._retry_seconds = min(2 * self._retry_seconds, RETRY_LAST_SECONDS)
             case e.Confirmed(topic, number):

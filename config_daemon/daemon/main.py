@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +22,8 @@ from config_daemon.core.plan import Plan
 from config_daemon.daemon.auditor import Auditor
 from config_daemon.daemon.beacons import Beacons
 from config_daemon.daemon.broker import Broker
+from config_daemon.daemon.client_name import ClientName
+from config_daemon.daemon.descriptors import Descriptors
 from config_daemon.daemon.dial import Credentials, dial
 from config_daemon.daemon.events import Hint, Stop
 from config_daemon.daemon.identity import Identity
@@ -131,9 +132,8 @@ def _build(
     if held := numbers.marks.held:
         findings.open(*held, sealer.now())  # a restart ends no hold
     catalog = Catalog.load(settings.schema_folder or files.schemas)
-    dialing = partial(
-        _dial, settings, _credentials(ground), f"{settings.name}-{uuid.uuid4().hex[:12]}", inbox
-    )
+    name = ClientName(settings.name, findings, sealer.now)
+    dialing = partial(_dial, settings, _credentials(ground), name, inbox)
     broker = Broker(dialing)
     surroundings = Surroundings(
         files.environment,
@@ -203,6 +203,7 @@ def _build(
         may_send=lambda: broker.connected and mirror.ready and not findings.holding, accepted=reporter.accepted,
         log=log,
     )  # fmt: skip
+    descriptors = Descriptors(findings, sealer.now)
     carry = {
         **dict.fromkeys(("adopt", "rebuild", "restore"), recovery.carry),
         "dry-run": recovery.preview,
@@ -218,7 +219,8 @@ def _build(
     parts = Parts(
         inbox=inbox, broker=broker, surroundings=surroundings, judge=judge, sight=sight, models=models, plan=plan,
         mirror=mirror, sealer=sealer, beacons=beacons, identity=identity, keyrings=keyrings, keeper=keeper,
-        recovery=recovery, purge=purge, requests=requests, reporter=reporter, findings=findings, topics=topics, log=log,
+        recovery=recovery, purge=purge, name=name, descriptors=descriptors,
+        requests=requests, reporter=reporter, findings=findings, topics=topics, log=log,
         poll_seconds=settings.poll_seconds, alive=alive,
     )  # fmt: skip
     return Daemon(parts), findings, identity
@@ -283,11 +285,11 @@ def _unix_ms() -> int:
 def _dial(
     settings: Settings,
     credentials: Credentials,
-    client_id: str,
+    name: ClientName,
     inbox: Inbox,
     will: tuple[str, bytes],
 ) -> None:
-    dial(settings.mqtt_url, credentials, client_id, settings.keepalive_seconds, will, inbox.put)
+    dial(settings.mqtt_url, credentials, name.current, settings.keepalive_seconds, will, inbox.put)
 
 
 def _credentials(ground: Ground) -> Credentials:

@@ -12,6 +12,8 @@ from config_daemon.core.plan import Plan
 from config_daemon.core.sealed import Sealed
 from config_daemon.daemon.beacons import Beacons
 from config_daemon.daemon.broker import Broker
+from config_daemon.daemon.client_name import ClientName
+from config_daemon.daemon.descriptors import Descriptors
 from config_daemon.daemon.events import CacheWritten, Refused
 from config_daemon.daemon.identity import Identity
 from config_daemon.daemon.inbox import Inbox
@@ -50,6 +52,8 @@ class Parts:
     keeper: CacheKeeper
     recovery: Recovery
     purge: Purge
+    name: ClientName
+    descriptors: Descriptors
     requests: Requests
     reporter: Reporter
     findings: Findings
@@ -78,7 +82,8 @@ class Parts:
         self.purge.lost()
         self.beacons.renew()
         self.reporter.connected()
-        self.log.info("broker_connected")
+        self.name.connected(self.clock())
+        self.log.info("broker_connected", client_id=self.name.current)
 
     def cache_written(self, event: CacheWritten, now: float) -> None:
         """Have every part know how writing the last-known-good cache ended."""
@@ -88,7 +93,9 @@ class Parts:
             self.surroundings.cache_written()
 
     def obey(self, now: float, hinted: bool) -> None:
-        """Do what people left as requests, and what they allowed once for all."""
+        """Do what people left as requests, and what they allowed once for all; look whether we may work at all."""
+        self.name.step(now)
+        self.descriptors.step(now)
         self.recovery.step(now)
         self.purge.step(now)
         self.requests.take_one(now, hinted)

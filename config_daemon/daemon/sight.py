@@ -25,6 +25,7 @@ from config_daemon.errors import (
     StoreLocked,
     StoreReadOnly,
 )
+from config_daemon.store.connection import CUT_OFF
 from config_daemon.store.ports import Place, Reader, StoreFacts
 from config_daemon.wire.messages import NIL_EPOCH
 
@@ -171,8 +172,8 @@ class Sight:
         except StoreLocked:
             self._answers = False
             raise
-        except (StoreCorrupted, StoreFailing):  # a disk that fails once reads as damage
-            if was_bad:
+        except (StoreCorrupted, StoreFailing) as error:  # a disk that fails once reads as damage
+            if was_bad or _is_cut_off(error):
                 raise
             self._begin_anew()
             self._read_on(now, backlog)
@@ -227,7 +228,12 @@ class Sight:
     def _try_to_write(self, afresh: bool) -> None:
         try:
             self._reader.probe(afresh)
-        except (StoreCorrupted, StoreFailing):  # as when reading: a disk that fails once is tried again
+        except (
+            StoreCorrupted,
+            StoreFailing,
+        ) as error:  # as when reading: a disk that fails once is tried again
+            if _is_cut_off(error):
+                raise
             self._begin_anew()
             self._reader.probe(afresh=True)
 
@@ -237,7 +243,7 @@ class Sight:
         self._faults.set(error)
 
     def _begin_anew(self) -> None:
-        self._reader.close()
+        self._reader.abandon()
         self._stale = True
 
     def _follow_feed(self) -> None:
@@ -271,3 +277,8 @@ class Sight:
         for service in some:
             self._judge.judge(service, rows.get(service))
             del self._unread[service]
+
+
+def _is_cut_off(error: StoreError) -> bool:
+    """Tell whether the end of a file is missing: another try reads what was before, and no disk recovers so."""
+    return isinstance(error, StoreFailing) and error.name == CUT_OFF

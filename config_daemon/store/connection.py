@@ -29,11 +29,14 @@ from config_daemon.errors import (
     StoreLocked,
     StoreMissing,
     StoreReadOnly,
+    StoreStarved,
 )
-from config_daemon.store.files import has_room
+from config_daemon.store.files import has_descriptors, has_room
 
 APPLICATION_ID = 0x43464744  # "CFGD"
 FORMAT_VERSION = 1
+CUT_OFF = "IOERR_SHORT_READ"  # SQLite's own name for it
+_WAL_HEAD, _FRAME_HEAD = 32, 24  # bytes; https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 _LOCKED, _CORRUPTED = {5, 6, 15}, {11, 26}
 _PROTOCOL = 15
 _READONLY, _IOERR, _FULL, _CANTOPEN = 8, 10, 13, 14
@@ -96,6 +99,8 @@ def _translation(error: apsw.Error, path: Path) -> StoreError:
         return StoreLocked(f"{path} is locked by another process", waited=code == _PROTOCOL)
     if code in _CORRUPTED:
         return StoreCorrupted(f"{path} is damaged: {error}")
+    if code in (_CANTOPEN, _IOERR) and not has_descriptors():  # as a full disk, this has many faces
+        return StoreStarved(f"{path} cannot be opened: this process may open no more files")
     if code == _CANTOPEN:
         return StoreCannotOpen(f"{path} cannot be opened") if path.exists() else _missing(path)
     if code == _READONLY:
@@ -189,6 +194,34 @@ def _inode(path: Path) -> int | None:
         return os.stat(path).st_ino  # noqa: PTH116 - 1 µs instead of 4, at every look
     except OSError:
         return None
+
+
+def refuse_cut_off(connection: apsw.Connection, path: Path) -> None:
+    """Refuse a database whose `-wal` ends before its index in shared memory says that it does.
+
+    SQLite itself finds out when it needs what is missing, and until then goes by its memory; who opens the
+    database anew would read what was before. Raises: StoreFailing; StoreError.
+    """
+    wal = path.with_name(f"{path.name}-wal")
+    if _wal_bytes(connection, path) > _size_of(wal) and _wal_bytes(connection, path) > _size_of(wal):
+        raise StoreFailing(
+            f"{path}: the end of its -wal is cut off", name=CUT_OFF
+        )  # and no checkpoint came between
+
+
+def _wal_bytes(connection: apsw.Connection, path: Path) -> int:
+    if connection.readonly("main"):
+        return 0  # SQLite does not say how long it should be
+    with translated(path):
+        frames = rows(connection, "PRAGMA wal_checkpoint(NOOP)")[0][1]
+        return _WAL_HEAD + frames * (_FRAME_HEAD + connection.pragma("page_size")) if frames > 0 else 0
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 - often asked
+    except OSError:
+        return 0
 
 
 def drop(connection: apsw.Connection) -> None:

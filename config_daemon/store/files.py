@@ -19,6 +19,7 @@ FOLDER_MODE = 0o2770
 SHARED_MODE = 0o660
 READABLE_MODE = 0o640
 PRIVATE_MODE = 0o600
+NEEDED_DESCRIPTORS = 4
 NEEDED_BYTES = 64 * 1024  # below this a disk is full: a commit and the marks may not fit any more
 
 
@@ -218,3 +219,17 @@ def has_room(folder: Path) -> bool:
     except OSError:
         return True
     return found.f_bavail * found.f_frsize >= NEEDED_BYTES and (not found.f_files or found.f_favail > 0)
+
+
+def has_descriptors() -> bool:
+    """Tell whether a few more files could be opened: a database takes three."""
+    opened: list[int] = []
+    try:
+        while len(opened) < NEEDED_DESCRIPTORS:
+            opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno not in (errno.EMFILE, errno.ENFILE)
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+    return True

@@ -90,6 +90,9 @@ class Reader(Protocol):
     def close(self) -> None:
         """Give the database back."""
 
+    def abandon(self) -> None:
+        """Give a database back in which something is wrong, and write nothing more into it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Edit:

@@ -15,7 +15,7 @@ from config_daemon.core.health import CONDITIONS
 from config_daemon.errors import NotAllowed
 
 ALTERED_ROWS, MISFITS = "rows-corrupted", "model-hash"
-_OF_THE_STORE = ("db-", "schema-too-", "io-error")
+_OF_THE_STORE = ("db-", "schema-too-", "io-error", "fd-exhausted")
 _Open = tuple[str, str, str, str, str, str]  # name, subject, severity, since, detail, remedy
 
 

@@ -23,7 +23,17 @@ from config_daemon.errors import (
     StoreFull,
     StoreReadOnly,
 )
-from config_daemon.store.connection import Wal, check, connect, drop, identity_of, rows, snapshot, translated
+from config_daemon.store.connection import (
+    Wal,
+    check,
+    connect,
+    drop,
+    identity_of,
+    refuse_cut_off,
+    rows,
+    snapshot,
+    translated,
+)
 from config_daemon.store.files import has_room, is_mounted_readonly
 from config_daemon.store.ports import BadRow, Changes, Place, Row, StoreFacts, Tombstone
 
@@ -62,6 +72,8 @@ class SqliteReader:
         assert self._identity is not None
         seen = (version, *self._identity)
         moved, self._seen = seen != self._seen, seen
+        if moved:
+            refuse_cut_off(self._connected(), self._path)
         return moved
 
     def facts(self) -> StoreFacts:
@@ -109,6 +121,7 @@ class SqliteReader:
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute("ROLLBACK")
                 is_readonly = connection.readonly("main")
+            refuse_cut_off(connection, self._path)
         finally:
             if afresh:
                 connection.close(True)
@@ -137,12 +150,17 @@ class SqliteReader:
             self._connection = self._identity = None
         self._seen = None  # another connection counts anew: nothing can be concluded from its number
 
+    def abandon(self) -> None:
+        """Close the connection, which writes nothing more: a checkpoint of a damaged `-wal` would spoil the file."""
+        if self._connection is not None:
+            drop(self._connection)
+        self.close()
+
     def _verified(self) -> apsw.Connection:
         """Return a connection to the file that is at the path now."""
         identity = identity_of(self._path, self._stat)
         if self._connection is not None and (identity != self._identity or not self._wal.same()):
-            drop(self._connection)
-            self.close()
+            self.abandon()
         return self._connected()
 
     def _connected(self) -> apsw.Connection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 from tests.e2e.house import House
@@ -19,6 +20,11 @@ class Living:
 
     def __init__(self, house: House, wire: Wire, pid: int) -> None:
         self.house, self.wire, self.folder, self.pid = house, wire, house.folder, pid
+        self._numbers = count(10)
+
+    def number(self) -> int:
+        """Return a number that no service has had yet."""
+        return next(self._numbers)
 
     @contextlib.contextmanager
     def swapped(self, damage: Callable[[Path], object]) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -81,6 +82,94 @@ def test_a_journal_deleted_under_the_daemon(suffix: str, living: Living) -> None
                 living.wire.until_says(said_of("not-the-newest"), since=said)
         living.wire.until_says(RECOVERED if suffix == "-wal" else said_of(None), since=said)
     confirmed(living.house, living.house.set("tts-worker", volume_percent=volume % 100 + 1), "tts-worker")
+
+
+def wal(living: Living) -> Path:
+    return living.folder / "config.db-wal"
+
+
+def emptied(living: Living) -> None:
+    """Have the `-wal` hold hardly anything, and the daemon know that."""
+    by_hand(living.folder / "config.db", "PRAGMA wal_checkpoint(TRUNCATE)")
+    version = living.house.set("router", router_stream_min_chars=living.number())
+    confirmed(living.house, version, "router")
+
+
+def flipped(path: Path, at: int) -> None:
+    """Flip one bit, and flip it back the next time."""
+    with path.open("r+b") as file:
+        file.seek(at)
+        found = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([found ^ 1]))
+
+
+@contextlib.contextmanager
+def asleep(living: Living) -> Iterator[None]:
+    """Keep the daemon from looking."""
+    os.kill(living.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(living.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("left", ["nothing", "all but 100 bytes"])
+def test_the_end_of_the_wal_cut_off_under_the_daemon(left: str, living: Living) -> None:
+    """What was published from it is gone from the disk, whatever memory still says: that is told."""
+    emptied(living)
+    confirmed(living.house, living.house.set("tts-worker", volume_percent=51), "tts-worker")
+    said = len(living.wire.said)
+    with nothing_published(living):
+        with living.given_back():
+            os.truncate(wal(living), 0 if left == "nothing" else wal(living).stat().st_size - 100)
+            living.wire.until_says(said_of("not-the-newest"), since=said)
+        living.wire.until_says(RECOVERED, since=said)
+    confirmed(living.house, living.house.set("tts-worker", volume_percent=52), "tts-worker")
+
+
+def test_the_end_of_the_wal_cut_off_before_the_daemon_has_read_it(living: Living) -> None:
+    """Nobody but who committed knows of it: that something is cut off is told, and what was before goes on."""
+    emptied(living)
+    said = len(living.wire.said)
+    with nothing_published(living):
+        with asleep(living):
+            living.house.set("tts-worker", volume_percent=54)
+            os.truncate(wal(living), wal(living).stat().st_size - 100)
+        living.wire.until_says(said_of("io-error:IOERR_SHORT_READ"), since=said)
+        living.wire.until_says(RECOVERED, since=said)
+    emptied(living)
+
+
+def test_a_byte_of_a_value_flipped_in_the_wal_before_the_daemon_has_read_it(living: Living) -> None:
+    emptied(living)
+    said = len(living.wire.said)
+    with nothing_published(living):
+        with asleep(living):
+            living.house.set("tts-worker", volume_percent=55)
+            at = wal(living).read_bytes().rindex(b'"volume_percent":55') + len('"volume_percent":5')
+            flipped(wal(living), at)
+        living.wire.until_says(said_of("rows-corrupted:1"), since=said)
+    flipped(wal(living), at)
+    by_hand(
+        living.folder / "config.db",
+        "UPDATE service_configs SET service = service WHERE service = 'tts-worker'",
+    )
+    living.wire.until_says(RECOVERED, since=said)
+
+
+def test_a_byte_flipped_in_the_wal_that_the_daemon_has_read(living: Living) -> None:
+    """While anybody has it open, SQLite goes by its index in shared memory, and hides it; the next start tells."""
+    emptied(living)
+    confirmed(living.house, living.house.set("tts-worker", volume_percent=56), "tts-worker")
+    said = len(living.wire.said)
+    with nothing_published(living):
+        flipped(wal(living), 32 + 24 + 100)
+        confirmed(living.house, living.house.set("router", router_stream_min_chars=living.number()), "router")
+        assert len(living.wire.said) == said
+        os.kill(living.pid, signal.SIGKILL)
+        living.house.daemon()
+        living.wire.until_says(said_of("not-the-newest"), since=said)
 
 
 # disks that fail ------------------------------------------------------------------------------------

@@ -21,8 +21,10 @@ def thief_of_a_name(stage: Stage) -> None:
     before = os.times()
     for _ in range(int(stage.scaled(3, 30))):
         for stolen in (name, "edge-1"):
+            stage.until(stage.connected, "the daemon again, for as long as the thief lets it")
             with RawClient(stage.url("edge", direct=True), stolen):
                 stage.pass_time(0.2)
+    stage.until(lambda: "client-id-conflict" in stage.conditions, "the condition client-id-conflict")
     stage.until(stage.connected, "the daemon again", 60)
     spent = os.times()
     stage.figures["cpu_seconds"] = round(spent.children_user - before.children_user, 3)

@@ -109,7 +109,7 @@ def no_descriptors(stage: Stage) -> None:
     assert stage.daemon is not None
     open_now = len(list(Path(f"/proc/{stage.daemon.pid}/fd").iterdir()))
     with _limited(stage, resource.RLIMIT_NOFILE, open_now):
-        stage.pass_time(0.3)
+        stage.see(within=5, condition="fd-exhausted", ok=False)
         stage.broker.stop()
         stage.broker.start()
         stage.pass_time(stage.scaled(1, 30))
