@@ -33,7 +33,7 @@ from config_daemon.errors import (
 from config_daemon.store.files import has_room
 
 APPLICATION_ID = 0x43464744  # "CFGD"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _LOCKED, _CORRUPTED = {5, 6, 15}, {11, 26}
 _PROTOCOL = 15
 _READONLY, _IOERR, _FULL, _CANTOPEN = 8, 10, 13, 14
