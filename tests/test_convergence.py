@@ -84,7 +84,8 @@ def test_the_table_is_total() -> None:
     assert set(STATES) == set(get_args(WorkerState)) == set(VITALS)
     seen = set()
     for running, attempt, about, age, current, gone in itertools.product(
-        (None, 49, 50), (None, *get_args(AttemptState)), (49, 50), (None, 0.0, 180.0, 181.0), (True, False), (True, False)
+        (None, 49, 50), (None, *get_args(AttemptState)), (49, 50), (None, 0.0, 180.0, 181.0), (True, False),
+        (True, False),
     ):  # fmt: skip
         what = known(running, attempt, about=about, age=age, current=current)
         state = standing_of(TARGET, what, gone).state
@@ -121,7 +122,8 @@ def test_nobody_is_no_convergence() -> None:
     ("states", "vital"),
     [
         ([], "stopped"), (["offline"], "stopped"), (["applied"], "healthy"), (["applied", "offline"], "healthy"),
-        (["pending", "applied"], "starting"), (["pending", "rejected"], "unhealthy"), (["silent", "applied"], "unhealthy"),
+        (["pending", "applied"], "starting"), (["pending", "rejected"], "unhealthy"),
+        (["silent", "applied"], "unhealthy"),
         (["stale"], "unhealthy"), (["rolled-back"], "unhealthy"), (["offline", "pending"], "starting"),
     ],
 )  # fmt: skip
@@ -138,8 +140,8 @@ def test_the_cause_is_what_is_deepest() -> None:
         "top": ["router", "ok"],
     }
     vitals: dict[str, Vital] = {
-        "router": "unhealthy", "llm": "unhealthy", "stt": "stopped", "a": "unhealthy", "b": "unhealthy", "top": "healthy",
-        "ok": "healthy",
+        "router": "unhealthy", "llm": "unhealthy", "stt": "stopped", "a": "unhealthy", "b": "unhealthy",
+        "top": "healthy", "ok": "healthy",
     }  # fmt: skip
     assert root_causes(vitals, needs) == {
         "router": ["stt"],

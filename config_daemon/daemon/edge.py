@@ -7,6 +7,7 @@ too; who is expected is what the store's rows say.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 from config_daemon.core.health import Findings
@@ -24,6 +25,7 @@ from config_daemon.store.status import StatusBoard
 from config_daemon.store.transaction import Definitions
 from config_daemon.wire.topics import Topics
 
+LISTEN_SECONDS = 1.0  # after a start nobody is counted before what is retained had time to come
 STRANGERS_SECONDS = 5.0
 DEAF_SECONDS = 30.0
 ASKED_AT_ONCE = 200
@@ -51,15 +53,18 @@ class Edge:
         self._begun = self._wanted = False
         self._beacons_told: tuple[int, ...] = ()
         self._strangers_at = 0.0
+        self._heard_since: float | None = None
         self._deaf_since: float | None = None
         self._clock = 0.0
 
     def expect(self, workers: Workers) -> None:
         """Take the list of expected workers, as the store has it now."""
+        gone = self._statuses.expect(workers, self._clock)
         if not self._begun:
             self._begun = True
-            self._board.reset()  # what is still true of it is told anew right after
-        for worker, service in self._statuses.expect(workers, self._clock):
+            self._board.reset()
+            gone |= self._statuses.unexpected
+        for worker, service in gone:
             self._board.forget_worker(worker, service)
 
     def dialed(self, event: Dialed, now: float) -> None:
@@ -102,12 +107,14 @@ class Edge:
         if is_new:
             self._ears.subscribe([self._topics.every_status, self._topics.every_presence])
             self._statuses.unasked.clear()
+            self._heard_since = now if self._heard_since is None else self._heard_since
         for message in came:
             self._statuses.arrived(message, now)
         self._ask()
         if came or not busy:
             self._statuses.verify(now)
-        self._convergences.step(now, may_send and not busy and self._is_healthy())
+        if self._heard_since is not None and now - self._heard_since >= LISTEN_SECONDS:
+            self._convergences.step(now, may_send and not busy and self._is_healthy())
         self._tell(now)
 
     def sockets(self, now: float) -> Sockets:
@@ -167,8 +174,9 @@ def make_edge(
     beacons: Callable[[], tuple[int, ...]],
 ) -> Edge:
     """Build the part, with what an earlier process knew of workers' statuses."""
+    started = datetime.fromisoformat(sealer.now())
     known = {
-        (one.worker, one.service): Floor(one.key_id, one.order, one.age_seconds(), one.seen_at)
+        (one.worker, one.service): Floor(one.key_id, one.order, one.seen_at, one.age_seconds(started))
         for one in EdgeView(status_file).workers()
         if one.expected and one.key_id
     }

@@ -34,12 +34,16 @@ Pair = tuple[str, str]  # worker, service
 
 
 class Floor(NamedTuple):
-    """What was known of a worker's statuses before: whose key, the highest order, and when it was heard."""
+    """What was known of a worker's statuses before: whose key, the highest order, and when it was heard.
+
+    That is `age_seconds` before the start, where another process heard it, else `heard_at`.
+    """
 
     key_id: str
     order: tuple[int, int]
-    age_seconds: float | None
     seen_at: str | None
+    age_seconds: float | None = None
+    heard_at: float | None = None
 
 
 @dataclass(slots=True)
@@ -149,6 +153,11 @@ class Statuses:
         return max(0.0, self._due[0][0] - now) if self._due else 60.0
 
     @property
+    def unexpected(self) -> set[Pair]:
+        """Return who was expected by an earlier process, and is not any more."""
+        return self._floors.keys() - self._entries.keys()
+
+    @property
     def services(self) -> Iterator[str]:
         """Return the services that somebody is expected to run."""
         return iter(self._by_service)
@@ -171,7 +180,7 @@ class Statuses:
         floor = self._floors.get(pair)
         if floor is not None and floor.key_id == entry.key_id:
             entry.order, entry.seen_at = floor.order, floor.seen_at
-            entry.known_at = None if floor.age_seconds is None else now - floor.age_seconds
+            entry.known_at = floor.heard_at if floor.age_seconds is None else now - floor.age_seconds
         self._entries[pair] = entry
         self._by_service.setdefault(entry.service, {})[entry.worker] = entry
         self._workers.setdefault(entry.worker, set()).add(entry.service)
@@ -186,7 +195,7 @@ class Statuses:
     def _forget(self, pair: Pair) -> None:
         entry = self._entries.pop(pair)
         self._waiting_bytes -= len(entry.raw or b"")
-        self._floors[pair] = Floor(entry.key_id, entry.order, None, entry.seen_at)
+        self._floors[pair] = Floor(entry.key_id, entry.order, entry.seen_at, heard_at=entry.heard_at)
         workers, services = self._by_service[entry.service], self._workers[entry.worker]
         del workers[entry.worker]
         services.discard(entry.service)

@@ -64,9 +64,9 @@ class EdgeBoard:
         self._board = board
 
     def reset(self) -> None:
-        """Forget what an earlier daemon said of workers; every expected one is told anew after this."""
-        for table in ("workers", "convergence", "service_status"):
-            self._board.note(f"DELETE FROM {table}", ())  # noqa: S608 - names of ours
+        """Forget what an earlier daemon said, but for the expected workers: how far their statuses had come stays."""
+        for what in ("workers WHERE expected = 0", "convergence", "service_status"):
+            self._board.note(f"DELETE FROM {what}", ())  # noqa: S608 - names of ours
 
     def beacons(self, numbers: Iterable[int]) -> None:
         """Note which beacons count as current."""
