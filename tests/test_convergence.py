@@ -54,6 +54,7 @@ def known(
         (known(50, age=180.0), False, "applied", None),
         (known(50, age=180.1), False, "silent", None),
         (known(50, age=None), False, "silent", None),
+        (known(50, age=None), True, "offline", None),
         (known(50, age=181.0), True, "offline", None),
         (known(49), False, "pending", None),
         (known(51), False, "pending", None),
@@ -76,7 +77,14 @@ def known(
 def test_what_a_worker_counts_as(
     what: Known | None, gone: bool, state: WorkerState, reason: str | None
 ) -> None:
-    assert standing_of(TARGET, what, gone) == Standing(state, reason)
+    assert standing_of(TARGET, what, gone, 181.0) == Standing(state, reason)
+
+
+@pytest.mark.parametrize("what", [None, known(50, age=None), known(49, age=None)])
+def test_who_was_not_listened_to_for_long_is_not_silent_yet(what: Known | None) -> None:
+    assert standing_of(TARGET, what, False, 180.0).state == "pending"
+    assert standing_of(TARGET, what, False, 180.1).state == "silent"
+    assert standing_of(TARGET, known(50, age=181.0), False, 1.0).state == "silent"
 
 
 def test_the_table_is_total() -> None:
@@ -88,7 +96,7 @@ def test_the_table_is_total() -> None:
         (True, False),
     ):  # fmt: skip
         what = known(running, attempt, about=about, age=age, current=current)
-        state = standing_of(TARGET, what, gone).state
+        state = standing_of(TARGET, what, gone, 181.0).state
         seen.add(state)
         if state == "applied":
             assert (age is not None and age <= 180.0 and current) and (
@@ -98,7 +106,7 @@ def test_the_table_is_total() -> None:
 
 
 def test_another_generation_is_another_message() -> None:
-    assert standing_of(TARGET._replace(generation=3), known(50), False).state == "pending"
+    assert standing_of(TARGET._replace(generation=3), known(50), False, 0.0).state == "pending"
 
 
 def test_every_worker_counts_once_and_the_gravest_are_named_first() -> None:

@@ -233,9 +233,9 @@ def test_a_row_that_was_altered_expects_nobody_and_is_told(fleet: Fleet) -> None
 def test_other_keys_for_a_name_begin_a_new_count(fleet: Fleet) -> None:
     worker, new = fleet.workers[TTS_WORKER], WorkerKeys(TTS_WORKER, b"\x07" * 32, b"\x08" * 32)
     expect(fleet, worker, new, replace=True)
-    fleet.until(lambda: told(fleet)["silent"] == 1)
-    fleet.run(70.0, turn=1.0)
-    assert told(fleet)["applied"] == 0
+    fleet.until(lambda: told(fleet)["pending"] == 1)
+    fleet.run(185.0, turn=1.0)
+    assert told(fleet)["state"] == [(TTS_WORKER, "silent", None)]
     assert "status-refused" in fleet.conditions
 
 

@@ -54,10 +54,14 @@ class Standing(NamedTuple):
     reason: str | None = None
 
 
-def standing_of(target: Target, known: Known | None, is_gone: bool) -> Standing:
-    """Return what a worker counts as; `is_gone`: after its last status the broker said that it had left."""
+def standing_of(target: Target, known: Known | None, is_gone: bool, listened_seconds: float) -> Standing:
+    """Return what a worker counts as; `is_gone`: after its last status the broker said that it had left.
+
+    Of whom nobody knows when it spoke last, that is silence once we have listened for long enough.
+    """
+    is_silent = listened_seconds > SILENT_SECONDS
     if known is None:
-        return Standing("offline" if is_gone else "silent")
+        return Standing("offline" if is_gone else "silent" if is_silent else "pending")
     runs, recent = is_at(known.status, target), is_recent(known)
     if runs and recent and known.is_current:
         return Standing("applied")
@@ -68,9 +72,9 @@ def standing_of(target: Target, known: Known | None, is_gone: bool) -> Standing:
         return Standing("rejected" if attempt.state == "rejected" else "rolled-back", reason)
     if is_gone:
         return Standing("offline", reason)
-    if not recent:
+    if not recent and (is_silent or known.age_seconds is not None):
         return Standing("silent", reason)
-    return Standing("stale") if runs else Standing("pending", reason)
+    return Standing("stale") if runs and recent else Standing("pending", reason)
 
 
 def is_recent(known: Known) -> bool:

@@ -154,7 +154,7 @@ class Convergences:
             self._unsent.pop(service, None)
             return
         standings = {
-            name: standing_of(target, entry.known(now), self._statuses.is_gone(entry))
+            name: standing_of(target, entry.known(now), self._statuses.is_gone(entry), now - entry.since)
             for name, entry in workers.items()
         }
         for name, standing in standings.items():

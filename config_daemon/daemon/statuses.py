@@ -54,6 +54,7 @@ class Entry:
     service: str
     key: VerifyKey
     key_id: str
+    since: float
     order: tuple[int, int] = (0, 0)
     known_at: float | None = None  # when that order was first seen, where another process saw it
     raw: bytes | None = None
@@ -115,7 +116,7 @@ class Statuses:
                 continue
             if known is not None:
                 self._forget(pair)
-            self._begin(Entry(row.worker, pair[1], row.keys.verifier, row.keys.key_id), now)
+            self._begin(Entry(row.worker, pair[1], row.keys.verifier, row.keys.key_id, now), now)
         for worker in [worker for worker in self._presence if worker not in self._workers]:
             del self._presence[worker]
         return gone
