@@ -91,8 +91,10 @@ class FakeLink:
         """Publish a retained message at QoS 1; return the request's number."""
         return self._ask(lambda request: self.server.publish(self, request, topic, raw))
 
-    def subscribe(self, topics: list[str], foreign_only: bool = False, retained: bool = True) -> int:
-        """Subscribe at QoS 1; return the request's number."""
+    def subscribe(
+        self, topics: list[str], foreign_only: bool = False, retained: bool = True, qos: int = 1
+    ) -> int:
+        """Subscribe; return the request's number. Nothing is lost here, whatever the QoS."""
         return self._ask(
             lambda request: self.server.subscribe(self, request, topics, _Wish(foreign_only), retained)
         )

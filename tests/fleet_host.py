@@ -27,6 +27,7 @@ from config_daemon.cli.init import make
 from config_daemon.cli.session import Session
 from config_daemon.core.health import CONDITIONS, Findings
 from config_daemon.daemon import main
+from config_daemon.daemon.ears import Ears
 from config_daemon.daemon.events import Dialed, Event, Stop
 from config_daemon.daemon.inbox import Inbox, Sockets
 from config_daemon.daemon.inspection import Inspector
@@ -111,6 +112,7 @@ class Process:
     def end(self) -> None:
         """Free what the kernel frees."""
         self.broker.die()
+        self.parts.edge.close()
         self.reader.close()
         self.board.close()
         self.inbox.close()
@@ -175,12 +177,18 @@ class Host:
             brokers.append(_WatchedBroker(self, self._seen, inbox.put))
             return brokers[-1]
 
+        def ears(_dial: Any) -> Ears:
+            def listens(dialed: Dialed) -> None:
+                inbox.put(dialed._replace(listens=True))
+
+            return Ears(lambda: self.server.dial(f"{self.name}-ears", None, listens))
+
         def keep(**made: Any) -> Parts:
             parts.append(Parts(**made, clock=self.clock.monotonic, jitter=lambda: 0.5))
             return parts[-1]
 
         world: dict[str, Any] = {
-            "Broker": broker, "Parts": keep, "CacheKeeper": partial(CacheKeeper, start=start),
+            "Broker": broker, "Ears": ears, "Parts": keep, "CacheKeeper": partial(CacheKeeper, start=start),
             "Inspector": partial(Inspector, start=start),
             "_unix_ms": self.clock.unix_ms,
         }  # fmt: skip

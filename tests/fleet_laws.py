@@ -45,7 +45,7 @@ class Laws:
     catalog: Catalog = field(default_factory=_catalog)
     committed: set[tuple[str, Stored]] = field(default_factory=set)
     voices: set[str | None] = field(default_factory=lambda: {None})
-    numbers: dict[tuple[str, int, int], bytes] = field(default_factory=dict)
+    numbers: dict[tuple[str, int | str, int], bytes] = field(default_factory=dict)
     contents: dict[tuple[str, str, int], Any] = field(default_factory=dict)
     forgot: bool = False  # a daemon lost what it knew of its last seals
     hid: bool = False  # the broker lost, or was robbed of, what it held
@@ -75,9 +75,14 @@ class Laws:
             assert not host.held, f"{topic} is published although {host.held} holds"
             return
         assert body["key_id"] in host.listed, f"{body['key_id']} signed {topic}, and no keyring lists it"
-        known = self.numbers.setdefault((host.name, body["generation"], body["sequence"]), raw)
+        own = body.get(
+            "number", body["sequence"]
+        )  # a convergence message's `sequence` is that of another one
+        known = self.numbers.setdefault(
+            (host.name, body["key_id"] if "number" in body else body["generation"], own), raw
+        )
         assert known == raw or self.numbers_may_repeat, (
-            f"number {body['sequence']} carries two contents:\n{known!r}\n{raw!r}"
+            f"number {own} carries two contents:\n{known!r}\n{raw!r}"
         )
         if "/health/" in topic:
             self._judge_health(host, body)

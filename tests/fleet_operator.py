@@ -44,7 +44,7 @@ class Operator:
         """Write a value as the command line does; None deletes the service."""
         key = KEY[service]
         edit = Edit(service, lambda stored: None if value is None else {**stored, key: value})
-        written = self._writer_of().commit([edit], by="operator")[0]
+        written = self.writer().commit([edit], by="operator")[0]
         self._record(service, written.version, value)
         return self.rows[service]
 
@@ -72,7 +72,7 @@ class Operator:
         """Run `adopt SERVICE`: what was edited by hand is sealed as a new version."""
         value = self.damaged.pop(service)
         edit = Edit(service, lambda stored: stored)
-        written = self._writer_of().commit([edit], by="operator", adopt=True)[0]
+        written = self.writer().commit([edit], by="operator", adopt=True)[0]
         self._record(service, written.version, value)
 
     def backup(self) -> Backup:
@@ -152,7 +152,8 @@ class Operator:
         self.rows[service] = Stored(version, value)
         self.laws.committed.add((service, self.rows[service]))
 
-    def _writer_of(self) -> SqliteWriter:
+    def writer(self) -> SqliteWriter:
+        """Return the writer of the store, which is kept open."""
         if self._writer is None:
             self._writer = SqliteWriter(
                 self.host.files.database, self.host.ground.keys.row_sealer(), self.laws.catalog,

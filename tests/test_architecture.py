@@ -22,7 +22,7 @@ HOMES: dict[str, tuple[tuple[str, ...], str]] = {
     "sqlite3": ((), "a second SQLite in one process drops the first one's locks"),
     "nacl": (("wire/", "store/keyfiles.py", "store/keybackup.py", "cli/init.py", "cli/keyrings_held.py",
               "worker/trust.py",
-              "daemon/witness.py"),
+              "daemon/witness.py", "daemon/statuses.py"),
              "signatures are made and checked in wire, key backups in keybackup; elsewhere only key objects pass"),
     "cryptography": (("store/vault.py",), "AES-GCM has one home; signatures never come from here"),
     "dotenv": (("store/dotenv.py",), "its quirks are guarded in one place"),

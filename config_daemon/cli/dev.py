@@ -25,11 +25,13 @@ from config_daemon.cli import private_broker
 from config_daemon.cli.init import make
 from config_daemon.cli.keyrings_held import anchor
 from config_daemon.cli.session import DEV_LOG, Session, standard
-from config_daemon.errors import BrokerUnavailable, SettingsError, StoreUnavailable
+from config_daemon.cli.worker_add import expect
+from config_daemon.errors import BrokerUnavailable, SettingsError, StoreError, StoreUnavailable
 from config_daemon.store.files import PRIVATE_MODE, replace
 from config_daemon.store.keyrings import KeyringFiles
 from config_daemon.wire.address import BrokerAddress
 from config_daemon.wire.keys import public_key_pem
+from config_daemon.worker.identity import own_keys
 
 READY_SECONDS = 15.0
 STOP_SECONDS = 10.0
@@ -108,10 +110,15 @@ def _start(
 def _start_worker(
     everything: contextlib.ExitStack, session: Session, serving: private_broker.PrivateBroker
 ) -> subprocess.Popen[Any]:
+    state = session.folder / "demo-worker"
+    try:
+        expect(session, own_keys(state, "demo").public, ["stt-worker"], True, "the demo worker of `dev`")
+    except StoreError as error:
+        session.say(f"note: what the demo worker says does not count: {error.message}")
     environment = {
         "DEMO_MQTT_URL": serving.url("worker"),
         "CONFIG_SIGNATURE_PUBLIC_KEY": _anchor(session),
-        "DEMO_STATE": str(session.folder / "demo-worker"),
+        "DEMO_STATE": str(state),
         "DEMO_TOPIC_PREFIX": session.ground.settings.topic_prefix,
     }
     return _start(everything, [sys.executable, "-m", "config_daemon.cli.demo_worker"], environment, None)

@@ -190,6 +190,11 @@ def lost_lines(lost: dict[str, Any], head: str, nothing: str) -> list[str]:
         lines.append(f"  history: {_rows(lost.get('history_rows'))}, in the database before only")
     if lost.get("secrets"):
         lines.append(f"  secrets: {lost['secrets']}, in the database before only")
+    if (workers := lost.get("workers", 0)) != 0:
+        told = "nobody can say who was expected" if workers is None else counted(workers, "worker")
+        lines.append(
+            f"  workers: {told}; `config-daemon worker list` shows who is, `worker add` adds one again"
+        )
     return [head, *lines] if lines else [nothing]
 
 

@@ -29,6 +29,7 @@ from config_daemon.errors import (
 
 if TYPE_CHECKING:
     from config_daemon.catalog.catalog import Catalog
+    from config_daemon.store.edgeboard import EdgeView
     from config_daemon.store.files import Files
     from config_daemon.store.ground import Ground
     from config_daemon.store.reports import StoreReports
@@ -114,6 +115,20 @@ class Session:
         """
         from config_daemon.store.status import StatusView
 
+        return StatusView(self._status_file)
+
+    @cached_property
+    def edge(self) -> EdgeView:
+        """Return what the daemon last said of workers.
+
+        Raises: StoreUnavailable when this user may not read it.
+        """
+        from config_daemon.store.edgeboard import EdgeView
+
+        return EdgeView(self._status_file)
+
+    @property
+    def _status_file(self) -> Path:
         path = self.files.status
         try:
             path.stat()
@@ -124,7 +139,7 @@ class Session:
         else:
             if not os.access(path, os.R_OK):
                 raise self.forbidden(path)
-        return StatusView(self.files.status)
+        return path
 
     def need_folder(self) -> None:
         """Go on only where there is a data folder.

@@ -21,12 +21,8 @@ HEALTHY, DEGRADED, UNHEALTHY = 0, 7, 8
 @click.pass_obj
 def command(session: Session, nagios: bool) -> int:
     """Tell how the daemon is: exit 0 healthy, 7 degraded, 8 unhealthy or not running."""
-    facts = session.view.daemon()
-    alive = session.daemon_alive
-    conditions = [dict(zip(("name", "subject", "severity", "since", "detail", "remedy"), row, strict=True))
-                  for row in session.view.conditions()] if alive else []  # fmt: skip
-    code = _code(alive, facts, conditions)
-    word = {HEALTHY: "healthy", DEGRADED: "degraded", UNHEALTHY: "unhealthy"}[code]
+    word, alive, facts, conditions = look(session)
+    code = {"healthy": HEALTHY, "degraded": DEGRADED}.get(word, UNHEALTHY)
     if nagios:
         click.echo(f"CONFIG-DAEMON {('OK', 'WARNING', 'CRITICAL')[(HEALTHY, DEGRADED, UNHEALTHY).index(code)]}: "
                    f"{_headline(alive, facts, conditions)}")  # fmt: skip
@@ -38,6 +34,7 @@ def command(session: Session, nagios: bool) -> int:
     services = [row._asdict() for row in session.view.services()] if alive else []
     for row in services:
         del row["effective_json"], row["sources_json"], row["error_json"]
+        row.update(_edge(session, row["service"]))
     from config_daemon.cli.errors_told import errors_told
 
     data = {
@@ -52,6 +49,45 @@ def command(session: Session, nagios: bool) -> int:
     session.show(data, lambda: "\n".join([_page(word, alive, facts, conditions, services, session), *page]))
     warn_unless_backed_up(session)
     return code
+
+
+def look(session: Session) -> tuple[str, bool, dict[str, Any], list[dict[str, Any]]]:
+    """Return how the daemon is in a word, whether it lives, what it says of itself, and its open conditions."""
+    facts, alive = session.view.daemon(), session.daemon_alive
+    names = ("name", "subject", "severity", "since", "detail", "remedy")
+    conditions = [dict(zip(names, row, strict=True)) for row in session.view.conditions()] if alive else []
+    severities = {condition["severity"] for condition in conditions}
+    if not alive or facts.get("mode") != "normal" or "critical" in severities:
+        return "unhealthy", alive, facts, conditions
+    # what workers do is never the daemon's failure; it is worth a look all the same
+    fine = "warning" not in severities and not _impaired(session)
+    return "healthy" if fine else "degraded", alive, facts, conditions
+
+
+def _impaired(session: Session) -> bool:
+    vitals = session.edge.vitals()
+    if not vitals:
+        return False
+    from config_daemon.cli.edge_told import impaired
+
+    return any(one.status == "unhealthy" for one in vitals.values()) or bool(impaired(vitals))
+
+
+def _edge(session: Session, service: str) -> dict[str, Any]:
+    """Return what there is to say of a service's workers; nothing where none is expected."""
+    body = session.edge.convergence(service).get(service)
+    if body is None:
+        return {}
+    from config_daemon.cli.edge_told import impaired, summary, vital_words
+
+    vitals = session.edge.vitals()
+    one = vitals[service]
+    return {
+        "workers": summary(body), "health": vital_words(vitals)[service],
+        "convergence": body, "service_status": {
+            "service_name": service, **one._asdict(), "because": impaired(vitals).get(service, []),
+        },
+    }  # fmt: skip
 
 
 def last_rebuild(session: Session) -> dict[str, Any] | None:
@@ -76,13 +112,6 @@ def _told_rebuild(info: dict[str, Any]) -> str:
     return f"{line}, {lost} services lost changes; the database before is in quarantine/{info['quarantine']}"
 
 
-def _code(alive: bool, facts: dict[str, Any], conditions: list[dict[str, Any]]) -> int:
-    severities = {condition["severity"] for condition in conditions}
-    if not alive or facts.get("mode") != "normal" or "critical" in severities:
-        return UNHEALTHY
-    return DEGRADED if "warning" in severities else HEALTHY
-
-
 def _headline(alive: bool, facts: dict[str, Any], conditions: list[dict[str, Any]]) -> str:
     if not alive:
         seen = facts.get("written_at")
@@ -103,8 +132,17 @@ def _page(
             f"    {c['remedy']}",
         ]
     if services:
-        rows = [(row["service"], row["config_version"], row["state"]) for row in services]
-        lines.append(table(("service", "version", "state"), rows))
+        head: tuple[str, ...] = ("service", "version", "state")
+        rows: list[tuple[Any, ...]] = [
+            (row["service"], row["config_version"], row["state"]) for row in services
+        ]
+        if any("workers" in row for row in services):
+            head = (*head, "health", "workers")
+            rows = [
+                (*cells, row.get("health"), row.get("workers"))
+                for cells, row in zip(rows, services, strict=True)
+            ]
+        lines.append(table(head, rows))
     elif alive:
         lines.append("no service has a config yet: `config-daemon set stt-worker vad_threshold=0.6`")
     if not alive:

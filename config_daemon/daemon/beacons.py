@@ -8,7 +8,8 @@ Source: docs/protocol.md "The beacon".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from config_daemon.core.plan import Plan
@@ -27,6 +28,7 @@ from config_daemon.wire.beacon import (
 from config_daemon.wire.topics import Topics
 
 SOON_SECONDS = 0.25
+CURRENT, RECENT = 3, 400  # so many count as today's at least; and at most, with one every 0.25 s
 NEVER = float("-inf")
 
 
@@ -41,15 +43,22 @@ class Beacons:
         topics: Topics,
         identity: Identity,
         auditor: Auditor,
+        recent: Iterable[int] = (),
     ) -> None:
         self._sealer, self._broker, self._plan, self._topics = sealer, broker, plan, topics
         self._identity, self._auditor = identity, auditor
         self._sent_at = NEVER
+        self._recent = deque(((number, NEVER) for number in recent), RECENT)
         self._members: dict[str, set[str]] = {}  # by shard, whatever was confirmed once
         self._unlisted = False
         self._digests: dict[str, str] = {}
         self._shards_due: dict[str, None] = {}
         self._beginning = False
+
+    @property
+    def current(self) -> tuple[int, ...]:
+        """Return the numbers of the last three beacons, and of all others that are not older than three intervals."""
+        return tuple(number for number, _ in self._recent)
 
     def renew(self) -> None:
         """Begin anew: on a fresh connection, where nobody knows what is retained, or under another key."""
@@ -118,6 +127,8 @@ class Beacons:
         shards = dict(self._digests) if sharded else None
         if not self._send(self._topics.beacon, now, services, shards=shards, audit=self._auditor.heads()):
             return False
+        while len(self._recent) > CURRENT and now - self._recent[0][1] > CURRENT * BEACON_SECONDS:
+            self._recent.popleft()
         if not sharded:
             self._digests.clear()
             self._shards_due = dict.fromkeys(self._members)  # when there are that many again
@@ -143,6 +154,8 @@ class Beacons:
         keyring = None if "shard" in members else Numbered(ring.number, ring.sha256)
         beacon = Beacon(services=services, keyring=keyring, **members, **numbers)
         self._broker.send(topic, self._sealer.beacon(beacon), beacon.sequence, now)
+        if beacon.shard is None:
+            self._recent.append((beacon.sequence, now))
         return True
 
     def _lines(self, names: set[str]) -> dict[str, Numbered]:

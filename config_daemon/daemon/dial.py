@@ -17,6 +17,8 @@ from typing import Any
 
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from config_daemon.daemon.events import Dialed
 from config_daemon.daemon.link import Link
@@ -40,17 +42,25 @@ def dial(
     credentials: Credentials,
     client_id: str,
     keepalive_seconds: int,
-    will: tuple[str, bytes],
+    will: tuple[str, bytes] | None,
     put: Callable[[Dialed], None],
+    largest_packet_bytes: int | None = None,
 ) -> None:
-    """Start connecting; ends in `put(Dialed(...))` once the CONNECT is sent or the attempt has failed."""
+    """Start connecting; ends in `put(Dialed(...))` once the CONNECT is sent or the attempt has failed.
+
+    The broker keeps to itself what is longer than `largest_packet_bytes`.
+    """
 
     def work() -> None:
         try:
             client = make_client(address, credentials, client_id)
-            client.will_set(*will, qos=1, retain=True)
+            if will is not None:
+                client.will_set(*will, qos=1, retain=True)
             link = Link(client)
-            client.connect(address.host, address.port, keepalive=keepalive_seconds)
+            wishes: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            if largest_packet_bytes is not None:
+                wishes.MaximumPacketSize = largest_packet_bytes
+            client.connect(address.host, address.port, keepalive=keepalive_seconds, properties=wishes)
             _no_delay(client)
         except Exception as error:  # noqa: BLE001 - a thread that died in silence would never be dialed again
             put(Dialed(None, explain(error, address)))

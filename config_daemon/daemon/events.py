@@ -18,10 +18,11 @@ class Stop(NamedTuple):
 
 
 class Dialed(NamedTuple):
-    """A connection attempt ended: with a `Link`, or an error for a person."""
+    """A connection attempt ended: with a `Link`, or an error for a person; `listens`: the one for statuses."""
 
     link: Any
     error: str | None
+    listens: bool = False
 
 
 class CacheWritten(NamedTuple):

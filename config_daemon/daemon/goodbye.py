@@ -28,6 +28,7 @@ def say_goodbye(
             learn(event, p.clock())
         if any(isinstance(event, e.Confirmed) and event.number == number for event in happened):
             break
+    p.edge.close()
     keep = may_keep()
     p.broker.close(1.0)
     if keep:

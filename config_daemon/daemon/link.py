@@ -86,11 +86,11 @@ class Link:
         """Publish a retained message at QoS 1; return the request's number."""
         return self._client.publish(topic, raw, qos=1, retain=True).mid
 
-    def subscribe(self, topics: list[str], foreign_only: bool, retained: bool) -> int:
-        """Subscribe at QoS 1; return the request's number."""
+    def subscribe(self, topics: list[str], foreign_only: bool, retained: bool, qos: int = 1) -> int:
+        """Subscribe, at QoS 1 unless told otherwise; return the request's number."""
         sends = SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE if retained else SubscribeOptions.RETAIN_DO_NOT_SEND
         options = SubscribeOptions(
-            1, noLocal=foreign_only, retainAsPublished=foreign_only, retainHandling=sends
+            qos, noLocal=foreign_only, retainAsPublished=foreign_only, retainHandling=sends
         )
         return self._client.subscribe([(topic, options) for topic in topics])[1] or 0
 

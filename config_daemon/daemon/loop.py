@@ -30,7 +30,7 @@ class Daemon:
     def run(self) -> None:
         """Tick until stopped, then say good-bye."""
         while not self._stopping:
-            self.tick(self._p.inbox.wait(self._patience(), self._p.broker.sockets()))
+            self.tick(self._p.inbox.wait(self._patience(), self._p.sockets()))
         say_goodbye(self._p, self._learn, self._may_keep)
 
     def tick(self, events: list[e.Event]) -> None:
@@ -49,6 +49,7 @@ class Daemon:
         self._waiting = self._send(now)
         if self._may_send():
             p.beacons.step(now, p.mirror.witness.take_shards())
+        p.edge.step(now, self._may_send(), self._waiting)
         if self._may_keep():
             p.keeper.step(lambda: p.sealer.head(p.sight.place, p.sight.facts), now)
         if p.broker.idle and now >= self._dial_at:
@@ -64,7 +65,7 @@ class Daemon:
             case e.Stop():
                 self._stopping = True
             case e.Dialed():
-                self._p.broker.adopt(event, now)
+                self._p.dialed(event, now)
             case e.CacheWritten():
                 self._p.cache_written(event, now)
             case e.Inspected():
@@ -87,7 +88,7 @@ class Daemon:
             case e.Confirmed(topic, number):
                 service = p.topics.service_of(topic)
                 if service is None:
-                    p.reporter.accepted(topic)
+                    p.accepted(topic)
                 elif self._confirm(service, number):
                     p.mirror.changed(service, now)
             case e.Refused():
@@ -149,7 +150,7 @@ class Daemon:
         if not p.plan.confirm(service, number):
             return False
         failpoints.reached("after_confirm")
-        p.reporter.confirmed(service, p.plan.services[service])
+        p.confirmed(service)
         p.keeper.touch()
         failpoints.reached("after_status")
         return True
@@ -159,7 +160,7 @@ class Daemon:
         p, now = self._p, self._p.clock()
         if p.sight.unread and p.sight.readable:
             return 0.0
-        waits = [p.poll_seconds, p.reporter.next_due(now), p.surroundings.next_due(now)]
+        waits = [p.poll_seconds, p.reporter.next_due(now), p.surroundings.next_due(now), p.edge.next_due(now)]
         if self._may_send():
             waits.append(p.beacons.next_due(now))
         if self._may_keep():

@@ -25,6 +25,8 @@ from config_daemon.daemon.broker import Broker
 from config_daemon.daemon.client_name import ClientName
 from config_daemon.daemon.descriptors import Descriptors
 from config_daemon.daemon.dial import Credentials, dial
+from config_daemon.daemon.ears import LARGEST_PACKET_BYTES, Ears
+from config_daemon.daemon.edge import make_edge, recent_beacons
 from config_daemon.daemon.events import Hint, Stop
 from config_daemon.daemon.identity import Identity
 from config_daemon.daemon.inbox import Inbox
@@ -152,6 +154,7 @@ def _build(
         reader, judge, findings, sealer.now, past.places, past.facts,
         inspector=Inspector(partial(inspect, files.database), inbox.put),
         insist=numbers.insist, happened=lambda event: reporter.happened(event),
+        expect=lambda workers: edge.expect(workers),
     )  # fmt: skip
     started_at = sealer.now()
 
@@ -159,6 +162,7 @@ def _build(
         _introduce(board, ground, identity, started_at)
         surroundings.tell()
         models.tell()
+        edge.tell_again()
 
     keeper = CacheKeeper(
         files.cache,
@@ -190,7 +194,11 @@ def _build(
         has_past=bool(past.places), log=log, ground=sight,
     )  # fmt: skip
     auditor = Auditor(files.database, numbers, findings, sealer.now, lambda: sight.readable)
-    beacons = Beacons(sealer, broker, plan, topics, identity, auditor)
+    beacons = Beacons(sealer, broker, plan, topics, identity, auditor, recent_beacons(files.status))
+    edge = make_edge(
+        files.status, board, topics, plan, sealer, broker, findings, Ears(partial(dialing, None)), catalog,
+        lambda: sight.status == "healthy", lambda: beacons.current,
+    )  # fmt: skip
     keyrings = Keyrings(identity, broker, past.rings, topics, findings, sealer.now)
     recovery = Recovery(
         files=files, row_sealer=ground.keys.row_sealer(), catalog=catalog, sealer=sealer, sight=sight, mirror=mirror,
@@ -218,7 +226,7 @@ def _build(
     tell_cached(board, plan, sealer.now())
     parts = Parts(
         inbox=inbox, broker=broker, surroundings=surroundings, judge=judge, sight=sight, models=models, plan=plan,
-        mirror=mirror, sealer=sealer, beacons=beacons, identity=identity, keyrings=keyrings, keeper=keeper,
+        mirror=mirror, sealer=sealer, beacons=beacons, edge=edge, identity=identity, keyrings=keyrings, keeper=keeper,
         recovery=recovery, purge=purge, name=name, descriptors=descriptors,
         requests=requests, reporter=reporter, findings=findings, topics=topics, log=log,
         poll_seconds=settings.poll_seconds, alive=alive,
@@ -287,9 +295,16 @@ def _dial(
     credentials: Credentials,
     name: ClientName,
     inbox: Inbox,
-    will: tuple[str, bytes],
+    will: tuple[str, bytes] | None,
 ) -> None:
-    dial(settings.mqtt_url, credentials, name.current, settings.keepalive_seconds, will, inbox.put)
+    """Dial for configs, or without a will for statuses: another client, which takes no long packet."""
+    if will is not None:
+        dial(settings.mqtt_url, credentials, name.current, settings.keepalive_seconds, will, inbox.put)
+        return
+    dial(
+        settings.mqtt_url, credentials, f"{name.current}-ears", settings.keepalive_seconds, None,
+        lambda dialed: inbox.put(dialed._replace(listens=True)), LARGEST_PACKET_BYTES,
+    )  # fmt: skip
 
 
 def _credentials(ground: Ground) -> Credentials:

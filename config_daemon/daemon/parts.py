@@ -14,9 +14,10 @@ from config_daemon.daemon.beacons import Beacons
 from config_daemon.daemon.broker import Broker
 from config_daemon.daemon.client_name import ClientName
 from config_daemon.daemon.descriptors import Descriptors
-from config_daemon.daemon.events import CacheWritten, Refused
+from config_daemon.daemon.edge import Edge
+from config_daemon.daemon.events import CacheWritten, Dialed, Refused
 from config_daemon.daemon.identity import Identity
-from config_daemon.daemon.inbox import Inbox
+from config_daemon.daemon.inbox import Inbox, Sockets
 from config_daemon.daemon.judge import Judge
 from config_daemon.daemon.keeper import CacheKeeper
 from config_daemon.daemon.keyrings import Keyrings
@@ -47,6 +48,7 @@ class Parts:
     mirror: Mirror
     sealer: Sealer
     beacons: Beacons
+    edge: Edge
     identity: Identity
     keyrings: Keyrings
     keeper: CacheKeeper
@@ -72,6 +74,25 @@ class Parts:
         self.keeper.look(now)
         self.reporter.checked |= self.mirror.ready
 
+    def sockets(self) -> Sockets:
+        """Return what the inbox must wait for."""
+        ours, theirs = self.broker.sockets(), self.edge.sockets(self.clock())
+        return Sockets((*ours.readable, *theirs.readable), (*ours.writable, *theirs.writable))
+
+    def dialed(self, event: Dialed, now: float) -> None:
+        """Give a connection to who asked for it."""
+        (self.edge.dialed if event.listens else self.broker.adopt)(event, now)
+
+    def confirmed(self, service: str) -> None:
+        """Have every part know that the broker holds a service's last message."""
+        self.reporter.confirmed(service, self.plan.services[service])
+        self.edge.confirmed(service, self.clock())
+
+    def accepted(self, topic: str) -> None:
+        """Have every part know that the broker took a message that is no config."""
+        if not self.edge.accepted(topic):
+            self.reporter.accepted(topic)
+
     def connected(self) -> None:
         """Have every part begin anew on a fresh connection."""
         if self.reporter.has_old_will:  # another key signs since we began to connect
@@ -81,6 +102,7 @@ class Parts:
         self.mirror.connected()
         self.purge.lost()
         self.beacons.renew()
+        self.edge.connected()
         self.reporter.connected()
         self.name.connected(self.clock())
         self.log.info("broker_connected", client_id=self.name.current)
@@ -118,6 +140,8 @@ class Parts:
 
     def refused(self, event: Refused, now: float) -> None:
         """Have every part know that the broker will not hold a message."""
+        if self.edge.refused(event.topic, now):
+            return
         service = self.topics.service_of(event.topic) or event.topic
         self.beacons.refused(event.topic)
         self.keyrings.refused(event.topic, now)

@@ -19,6 +19,7 @@ from config_daemon.store.cache import Head
 from config_daemon.store.marks import Numbers
 from config_daemon.store.ports import Place, StoreFacts
 from config_daemon.wire.beacon import BEACON, Beacon, beacon_body
+from config_daemon.wire.convergence import CONVERGENCE, Convergence, convergence_body
 from config_daemon.wire.messages import (
     CONFIG_UPDATE,
     HEALTH,
@@ -81,6 +82,10 @@ class Sealer:
     def beacon(self, beacon: Beacon) -> bytes:
         """Return a beacon made from `numbered()`, sealed."""
         return self._seal(beacon_body(beacon), BEACON)
+
+    def convergence(self, convergence: Convergence) -> bytes:
+        """Return a convergence message made from `numbered()`, sealed."""
+        return self._seal(convergence_body(convergence), CONVERGENCE)
 
     def _seal(self, body: bytes, body_type: str) -> bytes:
         signer = self._identity.signer

@@ -26,7 +26,7 @@ from config_daemon.errors import (
     StoreReadOnly,
 )
 from config_daemon.store.connection import CUT_OFF
-from config_daemon.store.ports import Place, Reader, StoreFacts
+from config_daemon.store.ports import Place, Reader, StoreFacts, Workers
 from config_daemon.wire.messages import NIL_EPOCH
 
 SLICE = 200
@@ -55,10 +55,12 @@ class Sight:
         inspector: Inspector,
         insist: Callable[[Place], None],
         happened: Callable[[str], None],
+        expect: Callable[[Workers], None],
     ) -> None:
         self._reader, self._judge, self._findings, self._now_text = reader, judge, findings, now_text
         self._expected = tuple(places)
         self._inspector, self._insist, self._happened = inspector, insist, happened
+        self._expect, self._workers_moved = expect, False
         self._stale, self._thorough_at = True, 0.0
         self._unread: dict[str, None] = {}
         self._faults = Faults(findings, now_text)
@@ -190,6 +192,9 @@ class Sight:
             self._enter(self._reader.identity)
         if self._stale:
             self._follow_feed()
+        if self._workers_moved and self.place is not None:
+            self._expect(self._reader.workers())
+            self._workers_moved = False
         if self._unread and self.facts is not None and backlog < BACKLOG:
             self._read_slice()
 
@@ -251,6 +256,7 @@ class Sight:
         self._judge.epoch, self._judge.model_hash = self.facts.epoch, self.facts.model_hash
         lacking = [place for place in self._expected if not self._reader.holds(place)]
         changes = self._reader.changes(self.place)
+        self._workers_moved |= changes.workers
         if changes.services is None and self.place is not None:
             lacking.append(self.place)
         if lacking or changes.services is None:

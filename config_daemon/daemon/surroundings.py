@@ -48,6 +48,7 @@ class Surroundings:
         self._touched_before, self._now_text, self._keep_touched = touched_before, now_text, keep_touched
         self._looks = TwoLooks(path, lambda name: name in catalog.env_names(), self._lacks, SECRET_NAMES)
         self._schemas_at = self._env_at = 0.0
+        self._needs_told = False
         self._refused: tuple[ErrorContext, ...] = ()
         self.overrides: Overrides = {}
         self.fixed = (
@@ -129,9 +130,23 @@ class Surroundings:
         changed = self._catalog.refresh()
         problems = {problem.failed_field or "schemas": problem.message for problem in self._catalog.problems}
         self._findings.replace("schema-file-invalid", problems, self._now_text())
+        if changed or not self._needs_told:
+            self._needs_told = True
+            self._tell_needs()
         if changed and self._looks.current is not None:
             changed |= self._take(self._looks.current)  # a new definition gives meaning to names in .env
         return changed
+
+    def _tell_needs(self) -> None:
+        """Tell of definitions that depend on what nothing defines."""
+        known = set(self._catalog.names())
+        lacking = {}
+        for service in known:
+            definition = self._catalog.get(service)
+            unknown = [name for name in definition.dependencies if name not in known] if definition else []
+            if unknown:
+                lacking[service] = f"it depends on {', '.join(unknown)}, which nothing defines"
+        self._findings.replace("dependency-unknown", lacking, self._now_text())
 
     def _tell_problems(self) -> None:
         problems = self._looks.problems

@@ -16,7 +16,7 @@ import apsw
 
 from config_daemon import failpoints
 from config_daemon.errors import StoreUnavailable
-from config_daemon.store import locks
+from config_daemon.store import locks, workers
 from config_daemon.store.audit import Heads, start_new_chains
 from config_daemon.store.connection import connect, rows, translated
 from config_daemon.store.files import Files
@@ -115,6 +115,7 @@ def _seal_anew(db: apsw.Connection, sealer: RowSealer, epoch: str) -> int:
             seal = sealer.seal(table, service, version, epoch, content, when, who)
             db.execute(update, (epoch, seal, sealer.key_id, service))
         count += len(good)
+    workers.seal_anew(db, sealer, epoch)
     return count
 
 

@@ -7,7 +7,7 @@ is all of it; a copy is believed only when every row's seal fits and its shape i
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -15,15 +15,17 @@ from urllib.parse import quote
 import apsw
 
 from config_daemon.errors import InvalidConfig, SchemaMismatch, StoreCorrupted, StoreError, StoreLocked
+from config_daemon.store import workers
 from config_daemon.store.audit import Heads, start_new_chains
 from config_daemon.store.chains import HISTORY, append_all, end_of
-from config_daemon.store.connection import connect, first, refuse_special, rows, translated
+from config_daemon.store.connection import FORMAT_VERSION, connect, first, refuse_special, rows, translated
 from config_daemon.store.files import SHARED_MODE
 from config_daemon.store.finishing import discard
 from config_daemon.store.loss import BEGINNING
+from config_daemon.store.ports import WorkerRow
 from config_daemon.store.reports import BASELINE
 from config_daemon.store.salvage import Kept, Salvaged, salvage
-from config_daemon.store.schema import fill, present_shape, shape
+from config_daemon.store.schema import fill, migrations, present_shape, shape
 from config_daemon.store.seals import RowSealer
 from config_daemon.store.stored import parse_stored
 from config_daemon.store.transaction import Definitions, texts_of, write_items
@@ -59,6 +61,7 @@ class Terms(NamedTuple):
     schema_version: int
     reached: Mapping[str, int]
     alive: Callable[[], None]
+    workers: Iterable[WorkerRow] = ()
 
 
 def build(path: Path, kept: Mapping[str, Kept], terms: Terms) -> None:
@@ -77,6 +80,8 @@ def build(path: Path, kept: Mapping[str, Kept], terms: Terms) -> None:
             chain = append_all(db, HISTORY, chain, _beginnings(kept[name], texts, terms, change_id))
             if number % ALIVE_ROWS == 0:
                 terms.alive()
+        for worker in terms.workers:
+            workers.write(db, terms.sealer, terms.epoch, worker)
 
 
 def copy(source: Path, path: Path) -> None:
@@ -100,6 +105,22 @@ def copy(source: Path, path: Path) -> None:
         path.chmod(SHARED_MODE)
     finally:
         taken.close(True)
+    _modernise(path)
+
+
+def _modernise(path: Path) -> None:
+    """Bring a copy to the present format: it may be older than this program."""
+    db = connect(path, any_format=True)
+    try:
+        with translated(path):
+            version: int = db.pragma("user_version")
+            if 1 <= version < FORMAT_VERSION:
+                with db:
+                    for script in migrations()[version:]:
+                        rows(db, script)
+                    db.pragma("user_version", FORMAT_VERSION)
+    finally:
+        db.close(True)
 
 
 def refuse_unsound(path: Path, sealer: RowSealer) -> Salvaged:
@@ -107,21 +128,24 @@ def refuse_unsound(path: Path, sealer: RowSealer) -> Salvaged:
 
     Raises: StoreCorrupted with the names of the rows that do not fit; SchemaMismatch; StoreError.
     """
-    db = connect(path, _BUSY_MS, read_only=True)
+    db = connect(path, _BUSY_MS, any_format=True, read_only=True)
     try:
         with translated(path):
+            version = db.pragma("user_version")
+            if not 1 <= version <= FORMAT_VERSION:
+                raise SchemaMismatch(f"{path} has format {version}, and this program knows none such")
             problems = [text for (text,) in rows(db, "PRAGMA integrity_check(3)")]
             if problems != ["ok"]:
                 raise StoreCorrupted(f"the database is damaged: {'; '.join(map(str, problems))}")
-            if shape(db) != present_shape():
+            if shape(db) != present_shape(version):
                 raise SchemaMismatch("the database has other tables or triggers than this program makes")
             epoch = first(db, "SELECT config_epoch FROM config_epoch", "")
     finally:
         db.close(True)
     found = salvage(path, sealer, epoch, (), BEGINNING.place)
-    doubtful = found.altered | found.doubled
-    if doubtful or not found.is_whole:
-        some = ", ".join(sorted(doubtful)[:10])
+    doubtful = sorted(found.altered | found.doubled) + [f"worker {name}" for name in found.workers.altered]
+    if doubtful or not (found.is_whole and found.all_workers):
+        some = ", ".join(doubtful[:10])
         raise StoreCorrupted(f"rows are damaged or were altered outside config-daemon: {some}")
     return found
 
@@ -145,6 +169,7 @@ def adopt_copy(path: Path, kept: Mapping[str, Kept], terms: Terms) -> None:
                 f"UPDATE {table} SET config_epoch = ?, row_seal = ?, row_seal_key_id = ? WHERE service = ?",  # noqa: S608
                 (terms.epoch, _seal(row, terms), terms.sealer.key_id, row.service),
             )
+        workers.seal_anew(db, terms.sealer, terms.epoch)
         _name_life(db, terms)
         _begin(db, "restore", terms, kept)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -19,9 +19,9 @@ from config_daemon.store.cache import ASIDE, Cache, load
 from config_daemon.store.files import Files
 from config_daemon.store.finishing import beside
 from config_daemon.store.journal import Kind
-from config_daemon.store.loss import BEGINNING, Lost, Since, account
+from config_daemon.store.loss import BEGINNING, Lost, Since, account, lost_workers
 from config_daemon.store.marks import Numbers
-from config_daemon.store.ports import Place
+from config_daemon.store.ports import Place, WorkerRow
 from config_daemon.store.salvage import NOTHING, Kept, Salvaged, lacking, salvage
 from config_daemon.store.seals import RowSealer
 from config_daemon.store.transaction import Definitions
@@ -84,6 +84,7 @@ class Choice(NamedTuple):
     model_hash: str
     cached: Cache | None
     origin: str
+    workers: Collection[WorkerRow]  # who is expected from then on; a copy brings its own
 
 
 def choose(site: Site, order: Order) -> Choice:
@@ -95,22 +96,25 @@ def choose(site: Site, order: Order) -> Choice:
     site.alive()
     kept: Mapping[str, Kept] = {}
     forked: set[str] = set()
+    expected: Mapping[str, WorkerRow] = {}
     model_hash = site.model_hash
     if order.copied is not None:
-        kept, since = _copied(order.copied, site.sealer), BEGINNING
+        copied, since = _copied(order.copied, site.sealer), BEGINNING
+        kept, expected = copied.kept, copied.workers.rows
         history_rows, secrets = lacking(site.files.database, order.copied)
         found = found._replace(history_rows=history_rows, secrets=secrets)
     elif order.source == "nothing":
         since = BEGINNING
     else:
         kept, forked = _chosen(site, order, cached, found)
+        expected = found.workers.rows
         model_hash = found.model_hash or ""  # the daemon judges whether they fit ours
     site.alive()
     lost = account(kept, found, since, (order.known, published), _places(site, order))
     unlisted = {name: (found.kept[name].version, kept[name].version) for name in forked}
-    lost = lost._replace(services={**unlisted, **lost.services})
+    lost = lost._replace(services={**unlisted, **lost.services}, workers=lost_workers(found, expected))
     reached = _reached(found, order.known, published)
-    return Choice(kept, lost, reached, model_hash, cached, _origin(order, cached))
+    return Choice(kept, lost, reached, model_hash, cached, _origin(order, cached), expected.values())
 
 
 def source_of(site: Site, order: Order) -> Cache | None:
@@ -269,10 +273,10 @@ def _chosen(
     return kept, forked
 
 
-def _copied(source: Path, sealer: RowSealer) -> Mapping[str, Kept]:
-    """Return the rows of a copy that is sound. Raises: StoreUnavailable."""
+def _copied(source: Path, sealer: RowSealer) -> Salvaged:
+    """Return what is in a copy that is sound. Raises: StoreUnavailable."""
     try:
-        return building.refuse_unsound(source, sealer).kept
+        return building.refuse_unsound(source, sealer)
     except StoreError as error:
         raise StoreUnavailable(
             f"{source} was not taken: {error.message}", suggestion="Mend that, or name another copy."

@@ -34,7 +34,7 @@ from config_daemon.errors import (
 from config_daemon.store.files import has_descriptors, has_room
 
 APPLICATION_ID = 0x43464744  # "CFGD"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CUT_OFF = "IOERR_SHORT_READ"  # SQLite's own name for it
 _WAL_HEAD, _FRAME_HEAD = 32, 24  # bytes; https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 _LOCKED, _CORRUPTED = {5, 6, 15}, {11, 26}

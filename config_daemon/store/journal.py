@@ -91,6 +91,9 @@ def _is_of_its_types(intent: Intent) -> bool:
     )
 
 
+_COUNTS = ("history_rows", "secrets", "workers")
+
+
 def _is_account(lost: Any) -> bool:
     """Tell whether this is what `Lost.as_dict` returns, or nothing, as of what loses nothing."""
     if not isinstance(lost, dict):
@@ -100,7 +103,7 @@ def _is_account(lost: Any) -> bool:
         isinstance(services, dict)
         and all(isinstance(one, dict) and _are_versions(one) for one in services.values())
         and (after is None or (isinstance(after, dict) and _is_place(after)))
-        and all(lost.get(name) is None or _is_number(lost[name]) for name in ("history_rows", "secrets"))
+        and all(lost.get(name) is None or _is_number(lost[name]) for name in _COUNTS)
     )
 
 

@@ -6,7 +6,7 @@ be known what is missing, the account says from where on it cannot be known.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from config_daemon.store.ports import Place
@@ -27,13 +27,14 @@ class Lost(NamedTuple):
     """`services`: (version that was known, or None; version that is kept, 0 without any).
 
     `after` says that more may be missing, of what was committed after it; None: nothing more is missing.
-    `history_rows` and `secrets` are None where nobody could count them.
+    `history_rows`, `secrets` and `workers`, who are expected no more, are None where nobody could count them.
     """
 
     services: Mapping[str, tuple[int | None, int]]
     after: Since | None
     history_rows: int | None
     secrets: int | None
+    workers: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the account as JSON-ready values."""
@@ -44,6 +45,7 @@ class Lost(NamedTuple):
             "after": None if self.after is None else {"feed": self.after.place.seq, "at": self.after.at},
             "history_rows": self.history_rows,
             "secrets": self.secrets,
+            "workers": self.workers,
         }
 
 
@@ -69,6 +71,13 @@ def account(
         if row is None or _content(kept.get(name)) != _content(row):
             lost.setdefault(name, (highest.get(name), _version(kept, name)))
     return Lost(lost, None if is_whole else since, found.history_rows, found.secrets)
+
+
+def lost_workers(found: Salvaged, kept: Collection[str]) -> int | None:
+    """Return how many workers of the database before are expected no more; None where nobody can say."""
+    if not found.all_workers:
+        return None
+    return len({*found.workers.rows, *found.workers.altered} - set(kept))
 
 
 def _content(row: Kept | None) -> tuple[int, str | None] | None:

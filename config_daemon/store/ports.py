@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:  # with Pydantic and libsodium behind it: who reads configs need not load these
+    from config_daemon.wire.workerkeys import PublicKeys
 
 
 class Place(NamedTuple):
@@ -45,10 +48,42 @@ class BadRow(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """What changed since a place: None when that place is not in this database (an older or another one)."""
+    """What changed since a place: None when that place is not in this database (an older or another one).
+
+    `workers` tells that the list of expected workers may be another.
+    """
 
     services: tuple[str, ...] | None
     place: Place
+    workers: bool = True
+
+
+class WorkerRow(NamedTuple):
+    """A worker that is expected to run services; keys are 64 hex digits, services sorted names."""
+
+    worker: str
+    verify_key: str
+    box_key: str
+    services: tuple[str, ...]
+    version: int
+    added_at: str
+    added_by: str | None
+    updated_at: str
+    updated_by: str | None
+
+    @property
+    def keys(self) -> PublicKeys:
+        """Return the worker's public keys."""
+        from config_daemon.wire.workerkeys import PublicKeys
+
+        return PublicKeys(self.worker, self.verify_key, self.box_key)
+
+
+class Workers(NamedTuple):
+    """All expected workers by name, and the names of rows that cannot be believed."""
+
+    rows: Mapping[str, WorkerRow]
+    altered: tuple[str, ...]
 
 
 class StoreFacts(NamedTuple):
@@ -76,6 +111,9 @@ class Reader(Protocol):
 
     def read(self, services: Sequence[str]) -> Mapping[str, Row | Tombstone | BadRow]:
         """Return the rows of the services that exist."""
+
+    def workers(self) -> Workers:
+        """Return all workers that are expected."""
 
     def probe(self, afresh: bool) -> None:
         """Find out whether anybody could write, without changing anything; `afresh`: and open the store at all."""

@@ -124,7 +124,7 @@ def _built(site: Site, order: Order, choice: Choice) -> Intent:
     head = choice.cached.head if choice.cached else None
     terms = Terms(
         site.sealer, site.definitions, choice.model_hash, epoch, order.now, order.by, order.reason, marks.audit,
-        head.schema_version if head else 1, choice.reached, site.alive,
+        head.schema_version if head else 1, choice.reached, site.alive, choice.workers,
     )  # fmt: skip
     try:
         _make(order, choice, path, terms)

@@ -16,10 +16,11 @@ import apsw
 
 from config_daemon.errors import StoreCannotOpen, StoreError, StoreLocked
 from config_daemon.store.connection import refuse_special, translated
-from config_daemon.store.ports import Place
+from config_daemon.store.ports import Place, Workers
 from config_daemon.store.seals import RowSealer
 from config_daemon.store.sqlite import VERSION
 from config_daemon.store.stored import REACHED
+from config_daemon.store.workers import READ, judged
 from config_daemon.wire.topics import is_service
 
 _BUSY_MS = 1000
@@ -77,6 +78,8 @@ class Salvaged(NamedTuple):
     reached: dict[str, int]
     doubled: set[str]
     model_hash: str | None = None
+    workers: Workers = Workers({}, ())
+    all_workers: bool = False  # their table was read to its end
 
 
 NOTHING = Salvaged({}, {}, set(), None, False, None, None, None, None, {}, set())
@@ -156,6 +159,7 @@ class _Reading:
             self._count("config_history WHERE service <> ''"), self._count("encrypted_secrets"),
             self._holds(since), dict(self._some(REACHED)[0]),
             {name for name, tables in places.items() if len(tables) > 1}, self._model_hash(),
+            *self._workers(wanted),
         )  # fmt: skip
 
     def _holds(self, place: Place) -> bool | None:
@@ -165,6 +169,15 @@ class _Reading:
     def _model_hash(self) -> str | None:
         found, _ = self._some("SELECT CAST(model_hash AS BLOB) FROM schema_version")
         return _text(found[0][0]) if found else None
+
+    def _workers(self, epoch: str | None) -> tuple[Workers, bool]:
+        tables, is_whole = self._some("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        if is_whole and ("workers",) not in tables:
+            return Workers({}, ()), True  # it is of the format before
+        found, is_whole = self._some(READ)
+        if not is_whole:
+            found += self._some(f"{READ} NOT INDEXED ORDER BY rowid DESC")[0]
+        return judged(found, self._sealer, epoch), is_whole
 
     def _history(self) -> dict[str, int]:
         found, _ = self._some(f"SELECT service, max({VERSION}) FROM config_history GROUP BY service")  # noqa: S608

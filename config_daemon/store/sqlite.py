@@ -35,7 +35,7 @@ from config_daemon.store.connection import (
     translated,
 )
 from config_daemon.store.files import has_room, is_mounted_readonly
-from config_daemon.store.ports import BadRow, Changes, Place, Row, StoreFacts, Tombstone
+from config_daemon.store.ports import BadRow, Changes, Place, Row, StoreFacts, Tombstone, Workers
 
 if TYPE_CHECKING:  # with libsodium behind it: who only looks at versions need not load that
     from config_daemon.store.seals import RowSealer
@@ -109,6 +109,14 @@ class SqliteReader:
             for start in range(0, len(services), _READ_MANY):
                 found |= found_rows(connection, self._sealer, services[start : start + _READ_MANY])
         return found
+
+    def workers(self) -> Workers:
+        """Return the workers whose rows fit their seals in the present epoch, and the names of the other rows."""
+        from config_daemon.store.workers import read_workers
+
+        epoch = self.facts().epoch
+        with translated(self._path):
+            return read_workers(self._connected(), self._sealer, epoch)
 
     def probe(self, afresh: bool) -> None:
         """Take the write lock and let go of it; `afresh`: by another connection, which reads the file's head.
@@ -228,7 +236,9 @@ def _since(connection: apsw.Connection, since: Place) -> Changes | None:
     for _, _, service in found[1:]:
         last.pop(service, None)
         last[service] = None
-    return Changes(_names(last), Place(*found[-1][:2])) if isinstance(found[-1][1], str) else None
+    if not isinstance(found[-1][1], str):
+        return None
+    return Changes(_names(last), Place(*found[-1][:2]), workers="" in last)
 
 
 def _all(connection: apsw.Connection) -> Changes | None:
@@ -246,5 +256,5 @@ def _newest(connection: apsw.Connection) -> Place | None:
 
 
 def _names(found: Iterable[Any]) -> tuple[str, ...]:
-    """Keep what can be a service's name; a row of the feed without one only marks a place."""
+    """Keep what can be a service's name; a row of the feed without one marks a place, or a change of a worker."""
     return tuple(service for service in found if isinstance(service, str) and service)

@@ -18,7 +18,7 @@ import apsw
 from config_daemon.store.files import SHARED_MODE
 
 _Bindings = tuple[Any, ...] | Callable[[], tuple[Any, ...]]
-FORMAT = 1
+FORMAT = 2
 KEPT_EVENTS = 1000
 KEPT_PENDING = 50_000  # statements, while somebody else holds the file
 
@@ -28,8 +28,12 @@ CREATE TABLE IF NOT EXISTS services(service TEXT PRIMARY KEY, config_version INT
     sources_json TEXT, generation INTEGER, sequence INTEGER, body_sha256 TEXT, state TEXT, state_since TEXT,
     error_json TEXT);
 CREATE TABLE IF NOT EXISTS env_locks(service TEXT, key TEXT, file TEXT, line INTEGER, PRIMARY KEY(service, key));
-CREATE TABLE IF NOT EXISTS workers(worker TEXT, service TEXT, status_json TEXT, verified INTEGER, key_id TEXT,
-    seen_at TEXT, presence TEXT, PRIMARY KEY(worker, service));
+CREATE TABLE IF NOT EXISTS workers(worker TEXT, service TEXT, expected INTEGER, status_json TEXT, verified INTEGER,
+    key_id TEXT, boot INTEGER, n INTEGER, seen_at TEXT, presence TEXT, state TEXT, reason TEXT,
+    response_time_ms INTEGER, applied_ms INTEGER, PRIMARY KEY(worker, service));
+CREATE TABLE IF NOT EXISTS convergence(service TEXT PRIMARY KEY, body_json TEXT);
+CREATE TABLE IF NOT EXISTS service_status(service TEXT PRIMARY KEY, status TEXT, last_check TEXT,
+    response_time_ms INTEGER, error_message TEXT, connection_details TEXT, dependencies TEXT);
 CREATE TABLE IF NOT EXISTS enrollments(worker TEXT PRIMARY KEY, request_json TEXT, fingerprint TEXT,
     proof_ok INTEGER, seen_at TEXT);
 CREATE TABLE IF NOT EXISTS conditions(name TEXT, subject TEXT, severity TEXT, since TEXT, detail TEXT,
@@ -85,6 +89,10 @@ class StatusBoard:
         self._pending.append(
             ("UPDATE services SET state=?, state_since=? WHERE service=?", (state, since, service))
         )
+
+    def note(self, statement: str, bindings: tuple[Any, ...]) -> None:
+        """Note any other change."""
+        self._pending.append((statement, bindings))
 
     def forget(self, service: str) -> None:
         """Note that a service is no more."""
@@ -213,24 +221,24 @@ class StatusView:
 
     def daemon(self) -> dict[str, Any]:
         """Return the daemon's facts; empty when there are none."""
-        return {key: json.loads(value) for key, value in self._read("SELECT key, value FROM daemon")}
+        return {key: json.loads(value) for key, value in self.read("SELECT key, value FROM daemon")}
 
     def services(self) -> list[ServiceStatus]:
         """Return all services, by name."""
-        return [ServiceStatus(*row) for row in self._read("SELECT * FROM services ORDER BY service")]
+        return [ServiceStatus(*row) for row in self.read("SELECT * FROM services ORDER BY service")]
 
     def service(self, name: str) -> ServiceStatus | None:
         """Return one service, None when the daemon does not know it."""
-        rows = self._read("SELECT * FROM services WHERE service = ?", (name,))
+        rows = self.read("SELECT * FROM services WHERE service = ?", (name,))
         return ServiceStatus(*rows[0]) if rows else None
 
     def conditions(self) -> list[tuple[str, str, str, str, str, str]]:
         """Return the open conditions: (name, subject, severity, since, detail, remedy)."""
-        return self._read("SELECT * FROM conditions ORDER BY severity, name, subject")
+        return self.read("SELECT * FROM conditions ORDER BY severity, name, subject")
 
     def env_locks(self, service: str) -> dict[str, tuple[str, int]]:
         """Return where `.env` fixes a service's values: key → (file, line)."""
-        found = self._read("SELECT key, file, line FROM env_locks WHERE service = ?", (service,))
+        found = self.read("SELECT key, file, line FROM env_locks WHERE service = ?", (service,))
         return {key: (file, line) for key, file, line in found}
 
     def env_lock(self, service: str, key: str) -> tuple[str, int] | None:
@@ -242,17 +250,18 @@ class StatusView:
 
     def answer(self, request_id: str) -> tuple[str, dict[str, Any]] | None:
         """Return (state, result) of a request, None while there is none."""
-        rows = self._read("SELECT state, result_json FROM answers WHERE request_id = ?", (request_id,))
+        rows = self.read("SELECT state, result_json FROM answers WHERE request_id = ?", (request_id,))
         return (rows[0][0], json.loads(rows[0][1])) if rows else None
 
     def events(self, limit: int = KEPT_EVENTS) -> list[tuple[str, str, str, dict[str, Any]]]:
         """Return the last events, oldest first: (at, level, name, facts)."""
-        rows = self._read(
+        rows = self.read(
             "SELECT at, level, name, facts_json FROM events ORDER BY rowid DESC LIMIT ?", (limit,)
         )
         return [(at, level, name, json.loads(facts)) for at, level, name, facts in reversed(rows)]
 
-    def _read(self, statement: str, bindings: tuple[Any, ...] = ()) -> list[Any]:
+    def read(self, statement: str, bindings: tuple[Any, ...] = ()) -> list[Any]:
+        """Return the rows of a query, none where the file cannot be read."""
         if not self._path.exists():
             return []
         try:

@@ -29,6 +29,7 @@ from config_daemon.store.files import SHARED_MODE, Files, sync_folder
 from config_daemon.store.schema import migrations
 from config_daemon.store.seals import RowSealer
 from config_daemon.store.sqlite import live_rows, tombstones
+from config_daemon.store.workers import read_workers
 
 LOCK_SECONDS = 10.0
 BUSY_MS = 5000
@@ -145,7 +146,16 @@ def _content(connection: apsw.Connection, path: Path, sealer: RowSealer) -> _Con
         for start in range(0, len(names), _READ_MANY):
             held = read(connection, sealer, names[start : start + _READ_MANY])
             total.update(repr(sorted(held.items())).encode())
-    return _Content(first(connection, "SELECT config_epoch FROM config_epoch", ""), total.hexdigest())
+    if ("workers",) in rows(connection, "SELECT name FROM sqlite_schema WHERE type = 'table'"):
+        held_workers = read_workers(connection, sealer, _epoch(connection))
+        if held_workers.rows or held_workers.altered:  # the format before the table had none
+            total.update(repr((sorted(held_workers.rows.items()), held_workers.altered)).encode())
+    return _Content(_epoch(connection), total.hexdigest())
+
+
+def _epoch(connection: apsw.Connection) -> str:
+    epoch: str = first(connection, "SELECT config_epoch FROM config_epoch", "")
+    return epoch
 
 
 def _verify(path: Path, sealer: RowSealer, version: int, content: _Content) -> None:

@@ -11,6 +11,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
 
@@ -21,6 +22,7 @@ from config_daemon.store.connection import Wal, connect, drop, identity_of, tran
 from config_daemon.store.ports import Edit, Place, StoreFacts, Written
 from config_daemon.store.seals import RowSealer
 from config_daemon.store.transaction import Definitions, Rules, Transaction
+from config_daemon.store.workers import Deed
 from config_daemon.wire import values as portable
 
 LOCK_SECONDS = 0.25
@@ -33,6 +35,7 @@ _RECORD = (
 )
 
 
+T = TypeVar("T")
 Refusal = Callable[[Collection[str], bool], str | None]
 """Why these services must not be written now, None when they may be; the flag tells that rows are adopted."""
 
@@ -105,6 +108,26 @@ class SqliteWriter:
                 connection.execute("ROLLBACK" if dry_run else "COMMIT")
             failpoints.reached("after_commit")
         return written
+
+    def change_workers(
+        self, change: Callable[[apsw.Connection, Deed], T], *, by: str, reason: str | None
+    ) -> T:
+        """Change the table of expected workers in one transaction; return what `change` returns.
+
+        Raises: what `change` raises; StoreError; UsageError for an actor or reason that is no text of 1 to 5000
+        characters.
+        """
+        check_words(by, reason)
+        with locks.shared(self._lock, self._lock_seconds):
+            refused = self._refusal((), False)
+            if refused:
+                raise StoreUnavailable(refused)
+            with self._begun() as connection:
+                outcome = change(connection, Deed(self._sealer, self._now(), by, reason))
+                failpoints.reached("before_commit")
+                connection.execute("COMMIT")
+            failpoints.reached("after_commit")
+        return outcome
 
     def record_models(self, model_hash: str, known: StoreFacts, place: Place) -> bool:
         """Record the models that all stored configs fit; the schema's version goes up by one.

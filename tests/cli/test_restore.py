@@ -59,6 +59,7 @@ def test_what_a_rebuild_lost_is_listed(lived: Cli) -> None:
     done = lived.json("rebuild", "--yes")
     assert done["lost"] == {
         "services": {"router": {"from": 2, "to": 1}}, "after": None, "history_rows": 4, "secrets": 0,
+        "workers": 0,
     }  # fmt: skip
     assert lived.stored("router") == {"router_stream_min_chars": 9}
     assert (lived.files.quarantine / done["quarantine"] / "config.db").exists()

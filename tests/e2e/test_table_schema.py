@@ -11,6 +11,7 @@ import apsw
 import pytest
 
 from config_daemon.catalog.catalog import Catalog
+from config_daemon.store.connection import FORMAT_VERSION
 from tests.broker_fixtures import ClientFactory
 from tests.e2e.house import House, until
 from tests.e2e.test_weather import HEALTH, conditions, confirmed, facts, retained
@@ -247,12 +248,14 @@ def test_schema_older(cranes: House, raw_client: ClientFactory, listener: Callab
     daemon = cranes.daemon("before_upgrade:kill", LATER, LATER_SCRIPT=SCRIPT)
     assert daemon.wait() == -signal.SIGKILL
     assert (facts(cranes)["database_status"], facts(cranes)["mode"]) == ("schema-mismatch", "rebuilding")
-    assert format_of(cranes) == 1
+    assert format_of(cranes) == FORMAT_VERSION
     daemon = cranes.daemon(program=LATER, LATER_SCRIPT=SCRIPT)
     wait_for(client, STARTED)
     assert said(client)[-1] == STARTED
-    assert format_of(cranes) == 2
-    assert len(list(cranes.folder.glob("config.db.format-1.*"))) == 2, "a copy of each attempt"
+    assert format_of(cranes) == FORMAT_VERSION + 1
+    assert len(list(cranes.folder.glob(f"config.db.format-{FORMAT_VERSION}.*"))) == 2, (
+        "a copy of each attempt"
+    )
     assert retained(raw_client(cranes.broker_url), CRANE) == before
     assert any("store_upgraded" in line for line in daemon.talk)
 

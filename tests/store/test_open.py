@@ -48,7 +48,7 @@ def test_a_new_store_is_empty_and_says_what_it_is(store: Store) -> None:
     assert store.reader().facts() == (EPOCH, 1, "0" * 64)
     changes = store.changes()
     assert changes.services == ()
-    assert store.changes(changes.place) == changes
+    assert store.changes(changes.place)[:2] == changes[:2]
     assert store.sql("PRAGMA journal_mode") == [("wal",)]
     assert store.sql("PRAGMA integrity_check") == [("ok",)]
 

@@ -66,7 +66,7 @@ def test_from_the_cache_alone_every_service_comes_back_with_its_version(house: H
     assert store.set("tts-worker", model="t").version == 3
     assert store.items("router") == {"gain": "3", "model": '"r"'}
     assert done.lost == {"services": {}, "after": {"feed": house.cached.head.feed.seq, "at": NOW},
-                         "history_rows": None, "secrets": None}  # fmt: skip
+                         "history_rows": None, "secrets": None, "workers": None}  # fmt: skip
 
 
 def test_the_definitions_that_rows_are_known_to_fit_are_those_of_before(house: House) -> None:

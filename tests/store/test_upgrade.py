@@ -24,10 +24,8 @@ from tests.store.conftest import NOW, SEALER, Store, names
 
 ROOT = Path(__file__).parents[2]
 STAMP = NOW.replace(":", "")
-COPY = f"config.db.format-1.{STAMP}"
-SECOND = (
-    "CREATE TABLE notes (id INTEGER PRIMARY KEY, note TEXT); INSERT INTO notes(note) VALUES ('of format 2');"
-)
+COPY = f"config.db.format-{FORMAT_VERSION}.{STAMP}"
+SECOND = "CREATE TABLE notes (id INTEGER PRIMARY KEY, note TEXT); INSERT INTO notes(note) VALUES ('of a later format');"
 THIRD = "ALTER TABLE service_configs ADD COLUMN note TEXT NOT NULL DEFAULT '';"
 NEXT = [*migrations(), SECOND]
 # fits while the connection lives that wrote it, and is no schema for the next one
@@ -84,8 +82,8 @@ def test_the_format_is_the_number_of_scripts() -> None:
 def test_an_older_database_gets_all_missing_scripts_and_keeps_what_it_held(filled: Store) -> None:
     before = filled.content()
     assert run(filled, [*NEXT, THIRD]) == filled.path.with_name(COPY)
-    assert version(filled.path) == 3
-    assert filled.sql("SELECT note FROM notes") == [("of format 2",)]
+    assert version(filled.path) == FORMAT_VERSION + 2
+    assert filled.sql("SELECT note FROM notes") == [("of a later format",)]
     after = filled.content()
     assert {table: after[table] for table in before if table != "service_configs"} == {
         table: before[table] for table in before if table != "service_configs"
@@ -93,7 +91,7 @@ def test_an_older_database_gets_all_missing_scripts_and_keeps_what_it_held(fille
     copy = Store(filled.files.folder)
     copy.path = filled.path.with_name(COPY)
     assert copy.content() == before
-    assert (version(copy.path), copy.path.stat().st_mode & 0o777) == (1, 0o660)
+    assert (version(copy.path), copy.path.stat().st_mode & 0o777) == (FORMAT_VERSION, 0o660)
 
 
 def test_rows_are_what_they_were_to_who_reads_them(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +99,7 @@ def test_rows_are_what_they_were_to_who_reads_them(filled: Store, monkeypatch: p
     before, place = filled.reader().read(services), filled.changes().place
     assert isinstance(before["tts-worker"], BadRow)
     run(filled, NEXT)
-    monkeypatch.setattr(opening, "FORMAT_VERSION", 2)
+    monkeypatch.setattr(opening, "FORMAT_VERSION", FORMAT_VERSION + 1)
     assert filled.reader().read(services) == before
     assert filled.reader().holds(place)
     filled._writer = None
@@ -118,7 +116,7 @@ def test_a_database_of_this_format_is_not_touched(filled: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "ruin", ["PRAGMA user_version=3", "PRAGMA user_version=0", "PRAGMA application_id=7"]
+    "ruin", [f"PRAGMA user_version={FORMAT_VERSION + 2}", "PRAGMA user_version=0", "PRAGMA application_id=7"]
 )
 def test_a_newer_or_foreign_database_is_left_to_its_readers(filled: Store, ruin: str) -> None:
     filled.sql(ruin)
@@ -138,13 +136,13 @@ def test_readers_and_writers_of_an_older_database_say_who_migrates_it(
 ) -> None:
     filled.close()
     filled._writer = None
-    monkeypatch.setattr(opening, "FORMAT_VERSION", 2)
+    monkeypatch.setattr(opening, "FORMAT_VERSION", FORMAT_VERSION + 1)
     for use in (filled.reader().facts, lambda: filled.set(gain=2)):
         with pytest.raises(SchemaOutdated) as error:
             use()
-        assert "has format 1" in error.value.message
+        assert f"has format {FORMAT_VERSION}" in error.value.message
         assert "daemon migrates it when it starts" in error.value.suggestion
-    filled.sql("PRAGMA user_version=3")
+    filled.sql(f"PRAGMA user_version={FORMAT_VERSION + 2}")
     with pytest.raises(SchemaMismatch) as newer:
         filled.reader().facts()
     assert not isinstance(newer.value, SchemaOutdated)
@@ -165,7 +163,7 @@ def test_a_script_that_fails_or_alters_rows_changes_nothing(filled: Store, scrip
     before = filled.content()
     with pytest.raises(StoreError):
         run(filled, [*NEXT, script])
-    assert version(filled.path) == 1
+    assert version(filled.path) == FORMAT_VERSION
     assert filled.content() == before
     assert filled.path.with_name(COPY).exists()
     assert not quarantine.folder_of(filled.path).exists(), "it never was in force"
@@ -181,7 +179,7 @@ def test_a_database_that_does_not_verify_on_disk_is_put_back(filled: Store) -> N
         with pytest.raises(StoreCorrupted, match="was put back as it was"):
             run(filled, [*NEXT, TORN])
         opening.drop(still_open)
-    assert version(filled.path) == 1
+    assert version(filled.path) == FORMAT_VERSION
     assert filled.content() == before
     (folder,) = quarantine.folder_of(filled.path).iterdir()
     assert names(folder) == ["config.db", "config.db-shm", "config.db-wal"]
@@ -199,8 +197,8 @@ def test_without_a_copy_that_is_whole_nothing_changes(filled: Store, monkeypatch
     monkeypatch.setattr(upgrade, "check", check)
     with pytest.raises(StoreCorrupted):
         run(filled, NEXT)
-    assert (version(filled.path), filled.content()) == (1, before)
-    assert not list(filled.files.folder.glob("*format-1*"))
+    assert (version(filled.path), filled.content()) == (FORMAT_VERSION, before)
+    assert not list(filled.files.folder.glob("*.format-*"))
     assert not list(filled.files.folder.glob(".*"))
 
 
@@ -222,7 +220,7 @@ def test_nobody_writes_meanwhile(filled: Store, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(upgrade, "LOCK_SECONDS", 0.0)
     with locks.shared(filled.files.store_lock, 1), pytest.raises(StoreLocked):
         run(filled, NEXT)
-    assert version(filled.path) == 1
+    assert version(filled.path) == FORMAT_VERSION
 
     def begun() -> None:
         assert locks.is_held(filled.files.store_lock) is False
@@ -261,7 +259,12 @@ def die_at(store: Store, point: str, scripts: Sequence[str]) -> None:
 
 @pytest.mark.parametrize(
     ("point", "left"),
-    [("amid_store_copy", 1), ("after_store_copy", 1), ("before_upgrade", 1), ("after_upgrade", 2)],
+    [
+        ("amid_store_copy", FORMAT_VERSION),
+        ("after_store_copy", FORMAT_VERSION),
+        ("before_upgrade", FORMAT_VERSION),
+        ("after_upgrade", FORMAT_VERSION + 1),
+    ],
 )
 def test_killed_at_any_step_one_format_is_whole_and_the_next_start_goes_on(
     filled: Store, point: str, left: int
@@ -272,11 +275,11 @@ def test_killed_at_any_step_one_format_is_whole_and_the_next_start_goes_on(
     assert filled.sql("PRAGMA integrity_check") == [("ok",)]
     assert filled.path.with_name(COPY).exists() is (point != "amid_store_copy")
     run(filled, NEXT, now="2026-01-02T03:04:06.000Z")
-    assert (version(filled.path), rows_of(filled)) == (2, before)
+    assert (version(filled.path), rows_of(filled)) == (FORMAT_VERSION + 1, before)
     assert filled.sql("PRAGMA integrity_check") == [("ok",)]
-    copies = list(filled.files.folder.glob("config.db.format-1.*"))
+    copies = list(filled.files.folder.glob("config.db.format-*"))
     assert copies
-    assert all(version(copy) == 1 for copy in copies)
+    assert all(version(copy) == FORMAT_VERSION for copy in copies)
     assert not list(filled.files.folder.glob(".*"))
 
 
@@ -293,7 +296,7 @@ def test_killed_while_it_is_put_back_the_next_start_ends_it(filled: Store, point
     else:
         with pytest.raises(StoreCorrupted):
             run(filled, [*NEXT, TORN], now=later)
-    assert (version(filled.path), rows_of(filled)) == (2 if mended else 1, before)
+    assert (version(filled.path), rows_of(filled)) == (FORMAT_VERSION + mended, before)
     assert filled.sql("PRAGMA integrity_check") == [("ok",)]
     assert not list(filled.files.folder.glob(".*"))
     folders = list(quarantine.folder_of(filled.path).iterdir())
