@@ -287,6 +287,21 @@ def test_of_what_comes_too_fast_the_last_counts(fleet: Fleet) -> None:
     assert line(fleet).order == (now.boot, now.n + 199)
 
 
+def test_who_spoke_a_moment_before_it_died_has_left(fleet: Fleet) -> None:
+    """Its last word is verified after the broker's word about it came, and was said before."""
+    worker = fleet.workers.pop(TTS_WORKER)
+    now = Status.model_validate(line(fleet).status, strict=False)
+    for n in (1, 2):
+        raw = worker.keys.sign(now.model_copy(update={"n": now.n + n}))
+        fleet.server.write(fleet.topics.status(TTS, worker.name), raw)
+        fleet.run(0.1)
+    fleet.server.write(fleet.topics.presence(worker.name), b"offline")
+    fleet.commit(TTS, 12)
+    fleet.run(5.0)
+    assert line(fleet).order == (now.boot, now.n + 2)
+    assert told(fleet)["state"] == [(TTS_WORKER, "offline", None)]
+
+
 # the broker, and what holds -----------------------------------------------------------------------
 
 

@@ -58,6 +58,7 @@ class Entry:
     order: tuple[int, int] = (0, 0)
     known_at: float | None = None  # when that order was first seen, where another process saw it
     raw: bytes | None = None
+    came_at: float = 0.0
     is_retained: bool = False
     verify_at: float = 0.0
     status: Status | None = None
@@ -135,7 +136,7 @@ class Statuses:
         elif len(message.payload) > MAX_STATUS_BYTES:
             self._refuse(entry.worker, "oversize", now)
         elif message.payload:
-            self._keep(entry, message)
+            self._keep(entry, message, now)
 
     def verify(self, now: float) -> None:
         """Verify some of what waits."""
@@ -206,7 +207,7 @@ class Statuses:
             del self._workers[entry.worker]
         self.changed.add(entry.service)
 
-    def _keep(self, entry: Entry, message: Arrived) -> None:
+    def _keep(self, entry: Entry, message: Arrived, now: float) -> None:
         room = WAITING_BYTES - self._waiting_bytes + len(entry.raw or b"")
         if len(message.payload) > room:
             self.dropped += 1  # it comes again within a minute
@@ -214,7 +215,7 @@ class Statuses:
         self._waiting_bytes += len(message.payload) - len(entry.raw or b"")
         if entry.raw is None:
             heapq.heappush(self._due, (entry.verify_at, (entry.worker, entry.service)))
-        entry.raw, entry.is_retained = message.payload, message.retained
+        entry.raw, entry.came_at, entry.is_retained = message.payload, now, message.retained
 
     def _verify(self, entry: Entry, now: float) -> None:
         raw, entry.raw, entry.verify_at = entry.raw or b"", None, now + AGAIN_SECONDS
@@ -233,7 +234,7 @@ class Statuses:
         if is_known_again:
             entry.heard_at = entry.known_at
         elif not entry.is_retained or entry.is_current:
-            entry.heard_at, entry.seen_at = now, self._now_text()
+            entry.heard_at, entry.seen_at = entry.came_at, self._now_text()
         else:
             entry.heard_at = None  # it lay there, nobody knows for how long
         self.changed.add(entry.service)
