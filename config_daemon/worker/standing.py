@@ -31,7 +31,7 @@ from config_daemon.worker.trust import Accepted, Belief, Outcome
 
 _REASON = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _CODE = re.compile(r"[A-Z_]{1,64}")
-_CREDENTIALS = re.compile(r"(?<=//)[^\s/@]+(?=@)")
+_CREDENTIALS = re.compile(r"(?<=//)\S+(?=@)")
 
 
 class Standing(NamedTuple):

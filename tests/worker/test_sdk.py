@@ -443,3 +443,21 @@ def test_notes_go_to_the_programs_log_unless_it_takes_them(
     monkeypatch.setattr(logging.getLogger("config_daemon.worker"), "handle", lambda record: said.set())
     with ConfigClient(SERVICE, worker="edge", broker=proxy.url, state=tmp_path, public_key=PUBLIC_KEY):
         assert said.wait(5)
+
+
+def test_an_overdue_start_of_one_service_keeps_the_other_waiting_and_not_for_ever(
+    source: Source, program: Callable[..., Program]
+) -> None:
+    source.config({"number": 1})
+    source.config({"number": 2}, "global")
+    both = [SERVICE, "global"]
+    with program(services=both) as edge:
+        edge.next(), edge.next()
+    end = threading.Event()
+    again = program(services=both, apply_seconds=0.05)
+    again.on_apply = lambda change: end.wait(10) if change.service == SERVICE else None
+    with again:
+        assert again.verdict("rejected").service == SERVICE
+        assert again.client.values("global") is None, "one callback after the other"
+        end.set()
+        assert again.client.wait_for("global", 5) == {"number": 2}
