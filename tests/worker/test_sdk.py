@@ -300,6 +300,20 @@ def test_a_program_that_needs_a_restart_ends_and_begins_with_the_new_config(
         assert again.next().new == {"number": 2}
 
 
+@pytest.mark.parametrize("seconds", [30.0, None])
+def test_a_callback_may_end_the_client(
+    source: Source, program: Callable[..., Program], tmp_path: Path, seconds: float | None
+) -> None:
+    source.config({"number": 1})
+    edge = program(apply_seconds=seconds)
+    edge.on_apply = lambda change: edge.client.stop()
+    with edge:
+        edge.next()
+        edge.client._thread.join(5)  # type: ignore[union-attr]
+        assert edge.client.ended == "stopped"
+    assert told(source.status(tmp_path / "state", runs(1))) == (1, 1, "applied", None)
+
+
 def test_a_withdrawn_config_is_told_to_the_program_and_its_trouble_to_others(
     source: Source, program: Callable[..., Program], tmp_path: Path
 ) -> None:
