@@ -63,7 +63,9 @@ Flag = Annotated[Literal[True] | None, BeforeValidator(_no_number)]
 class Message(BaseModel):
     """One signed body; unknown members are ignored, wrong types never."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="ignore", hide_input_in_errors=True, defer_build=True
+    )
 
 
 class Secrets(Message):

@@ -40,6 +40,11 @@ class Applying:
         self._last: _Task | None = None
 
     @property
+    def is_here(self) -> bool:
+        """Tell whether the caller is one of the callbacks."""
+        return threading.current_thread() is self._thread
+
+    @property
     def is_busy(self) -> bool:
         """Tell whether an overdue callback has not ended yet."""
         return self._last is not None and not self._last.done.is_set()

@@ -22,7 +22,7 @@ from config_daemon.worker.keyrings import Keyrings
 from config_daemon.worker.lookout import Lookout, unix_ms
 from config_daemon.worker.program import Apply, Program, Validate
 from config_daemon.worker.report import STILL_APPLYING, Report, Verdict, cannot_keep, refused
-from config_daemon.worker.standing import Standing, attempt_of, ended, fatal
+from config_daemon.worker.standing import Standing, attempt_of, ended, fatal, with_trouble
 from config_daemon.worker.trust import REVOKED, Accepted, Belief, Outcome, Trust
 
 KEYRING_BEHIND = "keyring-behind"
@@ -246,7 +246,9 @@ class Follower:
         try:
             self._keep.save(service, belief)
         except OSError as error:
-            return verdict._replace(errors=(*verdict.errors, cannot_keep(error)))
+            trouble = cannot_keep(error)
+            self._attempts[service] = with_trouble(belief.attempt, trouble)
+            return verdict._replace(errors=(*verdict.errors, trouble))
         return verdict
 
     def _hold(self, service: str, belief: Belief) -> None:

@@ -131,12 +131,13 @@ class ConfigClient:
         return self
 
     def stop(self) -> None:
-        """Have `run` end, and wait for a thread that `start` began.
+        """Have `run` end, and wait for a thread that `start` began, unless a callback asks.
 
         Raises: what ended that thread, if something did.
         """
         self._link.stop()
-        if self._thread is not None and self._thread is not threading.current_thread():
+        is_ours = self._applying.is_here or self._thread is threading.current_thread()
+        if self._thread is not None and not is_ours:
             self._thread.join()
             self._raise_death()
 

@@ -18,6 +18,7 @@ from config_daemon.errors import ErrorContext
 from config_daemon.wire.messages import timestamp
 from config_daemon.wire.status import (
     MAX_STATUS_BYTES,
+    TOLD_ERRORS,
     Attempt,
     Problem,
     Running,
@@ -31,7 +32,7 @@ from config_daemon.worker.trust import Accepted, Belief, Outcome
 
 _REASON = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _CODE = re.compile(r"[A-Z_]{1,64}")
-_CREDENTIALS = re.compile(r"(?<=//)[^\s/@]+(?=@)")
+_CREDENTIALS = re.compile(r"(?<=//)\S+(?=@)")
 
 
 class Standing(NamedTuple):
@@ -77,6 +78,13 @@ def fatal(attempt: Attempt | None) -> Attempt | None:
         return attempt
     changes = {"state": "rejected", "reason": "apply-failed", "errors": _told([PROCESS_ENDED])}
     return attempt.model_copy(update=changes)
+
+
+def with_trouble(attempt: Attempt | None, error: ErrorContext) -> Attempt | None:
+    """Return an attempt with one more problem, the first to be told."""
+    if attempt is None:
+        return None
+    return attempt.model_copy(update={"errors": [*_told([error]), *attempt.errors][:TOLD_ERRORS]})
 
 
 def ended(pending: Belief, verdict: Verdict, attempt: Attempt | None) -> Belief:

@@ -300,6 +300,20 @@ def test_a_program_that_needs_a_restart_ends_and_begins_with_the_new_config(
         assert again.next().new == {"number": 2}
 
 
+@pytest.mark.parametrize("seconds", [30.0, None])
+def test_a_callback_may_end_the_client(
+    source: Source, program: Callable[..., Program], tmp_path: Path, seconds: float | None
+) -> None:
+    source.config({"number": 1})
+    edge = program(apply_seconds=seconds)
+    edge.on_apply = lambda change: edge.client.stop()
+    with edge:
+        edge.next()
+        edge.client._thread.join(5)  # type: ignore[union-attr]
+        assert edge.client.ended == "stopped"
+    assert told(source.status(tmp_path / "state", runs(1))) == (1, 1, "applied", None)
+
+
 def test_a_withdrawn_config_is_told_to_the_program_and_its_trouble_to_others(
     source: Source, program: Callable[..., Program], tmp_path: Path
 ) -> None:
@@ -443,3 +457,21 @@ def test_notes_go_to_the_programs_log_unless_it_takes_them(
     monkeypatch.setattr(logging.getLogger("config_daemon.worker"), "handle", lambda record: said.set())
     with ConfigClient(SERVICE, worker="edge", broker=proxy.url, state=tmp_path, public_key=PUBLIC_KEY):
         assert said.wait(5)
+
+
+def test_an_overdue_start_of_one_service_keeps_the_other_waiting_and_not_for_ever(
+    source: Source, program: Callable[..., Program]
+) -> None:
+    source.config({"number": 1})
+    source.config({"number": 2}, "global")
+    both = [SERVICE, "global"]
+    with program(services=both) as edge:
+        edge.next(), edge.next()
+    end = threading.Event()
+    again = program(services=both, apply_seconds=0.05)
+    again.on_apply = lambda change: end.wait(10) if change.service == SERVICE else None
+    with again:
+        assert again.verdict("rejected").service == SERVICE
+        assert again.client.values("global") is None, "one callback after the other"
+        end.set()
+        assert again.client.wait_for("global", 5) == {"number": 2}

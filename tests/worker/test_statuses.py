@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,6 +141,22 @@ def test_a_disk_that_is_full_is_told_and_what_ran_runs_on(speaking: Speaking) ->
     assert told(status) == (1, 2, "pending", "cannot-keep")
     assert status.last_attempt.errors[0].error_code == "CANNOT_KEEP"
     assert told(speaking.after(update(2))) == (2, 2, "applied", None)
+
+
+def test_an_end_that_the_disk_does_not_take_is_told(speaking: Speaking) -> None:
+    speaking.after(update(1))
+    keep, saves = speaking.edge.keep.save, iter([True])
+
+    def save(*what: Any) -> None:
+        if not next(saves, False):
+            raise OSError(28, "No space left on device")
+        keep(*what)
+
+    speaking.edge.keep.save = save  # type: ignore[method-assign]
+    status = speaking.after(update(2))
+    assert told(status) == (2, 2, "applied", None)
+    assert status.last_attempt is not None
+    assert status.last_attempt.errors[0].error_code == "CANNOT_KEEP"
 
 
 def test_a_state_file_that_is_damaged_is_told(speaking: Speaking) -> None:
@@ -318,8 +335,8 @@ def test_whatever_a_program_says_fits(speaking: Speaking, character: str) -> Non
 
 
 def test_credentials_in_what_a_program_says_are_not_told(speaking: Speaking) -> None:
-    speaking.edge.on_apply = raising(OSError("cannot reach postgres://admin:hunter2@db.local/config"))
+    speaking.edge.on_apply = raising(OSError("cannot reach postgres://admin:hun@ter/2@db.local/config"))
     attempt = speaking.after(update(1)).last_attempt
     assert attempt is not None
-    assert "hunter2" not in attempt.errors[0].message
+    assert "ter" not in attempt.errors[0].message.replace("Error", "")
     assert "postgres://***@db.local" in attempt.errors[0].message
