@@ -246,17 +246,21 @@ def write_items(
     db: apsw.Connection, definition: Any, service: str, changed: Mapping[str, Change], at: str, by: str | None
 ) -> None:
     """Have `config_items` say what changed of a service; nothing describes the values without a definition."""
-    for key, (_, new) in changed.items():
-        if new is None:
-            db.execute("DELETE FROM config_items WHERE service = ? AND key = ?", (service, key))
-            continue
-        field = definition.fields.get(key) if definition else None
-        about = (
-            (field.type, field.complexity, field.description, field.help_text)
-            if field
-            else ("object", "advanced", "", "")
-        )
-        db.execute(_UPSERT_ITEM, (service, key, new, *about, at, by))
+    fields = definition.fields if definition else {}
+    gone = [(service, key) for key, (_, new) in changed.items() if new is None]
+    there = [
+        (service, key, new, *_about(fields.get(key)), at, by)
+        for key, (_, new) in changed.items()
+        if new is not None
+    ]
+    db.executemany("DELETE FROM config_items WHERE service = ? AND key = ?", gone)
+    db.executemany(_UPSERT_ITEM, there)
+
+
+def _about(field: Any) -> tuple[str, str, str, str | None]:
+    if field is None:
+        return "object", "advanced", "", ""
+    return field.type, field.complexity, field.description, field.help_text
 
 
 def texts_of(values: Mapping[str, Any]) -> dict[str, str]:

@@ -61,15 +61,24 @@ def stored_of(config: dict[str, Any], definition: Any, fixed: Collection[str]) -
         return config
     given = copied(config)
     taken = {key: value for key in fixed if (value := _taken(given, key)) is not None}
-    defaults = {key: canonical(value) for key, value in leaves(definition.effective({})).items()}
+    defaults = leaves(definition.effective({}))
     stored: dict[str, Any] = {}
     for key, value in leaves(given).items():
-        if defaults.get(key) != canonical(value):
+        if key not in defaults or not _is_same(defaults[key], value):
             put(stored, key, value)
     again = copied(stored)
     for key, value in taken.items():
         put(again, key, value[0])
     return stored if canonical(definition.effective(again)) == canonical(config) else given
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Tell whether two values are written alike; most are of types that need not be written for that."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, str | int | None):
+        return bool(one == other)
+    return canonical(one) == canonical(other)
 
 
 def _taken(values: dict[str, Any], key: str) -> tuple[Any] | None:
