@@ -41,6 +41,7 @@ class NotApplied(ConfigDaemonError):
 class Found(NamedTuple):
     """How far a version got: the workers that run it, and the others, each with what is known of it."""
 
+    version: int
     done: tuple[str, ...]
     waiting: Mapping[str, WorkerView | None]
 
@@ -51,16 +52,24 @@ class Found(NamedTuple):
 
     def told(self) -> list[dict[str, Any]]:
         """Return who does not run it and why, as JSON-ready facts."""
-        from config_daemon.cli.edge_told import runs, why
+        from config_daemon.cli.edge_told import runs
 
         return [
             {
                 "worker": name, "state": (line.state if line else None) or "unknown",
-                "reason": line.reason if line else None, "runs": runs(line) if line else None,
-                "why": (why(line) if line else "") or "the daemon has not heard of it yet",
+                "reason": line.reason if line else None, "runs": runs(line) if line else None, "why": self._why(line),
             }
             for name, line in self.waiting.items()
         ]  # fmt: skip
+
+    def _why(self, line: WorkerView | None) -> str:
+        from config_daemon.cli.edge_told import why
+
+        if line is None or line.state is None:
+            return "the daemon has not heard of it yet"
+        return (
+            why(line) or f"it runs what was published last, and version {self.version} is not published yet"
+        )
 
 
 @click.command()
@@ -121,7 +130,7 @@ def look(session: Session, service: str, version: int) -> Found:
     target = session.edge.convergence(service).get(service, {}).get("config_version", 0)
     expected = sorted(lines if names is None else names)
     done = tuple(name for name in expected if name in lines and runs_it(lines[name], version, target))
-    return Found(done, {name: lines.get(name) for name in expected if name not in done})
+    return Found(version, done, {name: lines.get(name) for name in expected if name not in done})
 
 
 def runs_it(line: WorkerView, version: int, target: int) -> bool:

@@ -4,7 +4,7 @@ Laws: it is read in short turns with pauses between them, at QoS 0, so that what
 the broker or is dropped there, and never in our memory; nothing is published on it; losing it costs nothing
 but what workers say meanwhile.
 
-Source: docs/adr/0017-statuses-on-a-connection-of-their-own.md
+Source: docs/adr/0019-statuses-on-a-connection-of-their-own.md
 """
 
 from __future__ import annotations

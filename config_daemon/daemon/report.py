@@ -235,7 +235,9 @@ class Reporter:
     def next_due(self, now: float) -> float:
         """Return in how many seconds something is to be reported."""
         due = self._sent_at + self._seconds - now if self._broker.connected else self._seconds
-        return min(due, BOARD_SECONDS) if self._board.pending else max(due, 0.05)
+        if self._board.pending:
+            return max(0.0, min(due, self._flushed_at + BOARD_SECONDS - now))
+        return max(due, 0.05)
 
     def _publish(self, facts: Facts, said: tuple[Any, ...], now: float, is_late: bool) -> None:
         if not self._broker.connected:
