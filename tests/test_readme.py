@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from tests.e2e.house import Process, until
+from tests.node.programs import workshop
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -47,6 +48,18 @@ class Newcomer:
         assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
+    @contextlib.contextmanager
+    def left_running(self, commands: str) -> Iterator[Process]:
+        """Run commands that do not end by themselves, in a terminal of their own."""
+        worker = Process(["sh", "-c", f"cd '{self.folder}'\n{commands}"], self.environment)
+        try:
+            yield worker
+        finally:
+            for child in [*_children(worker.pid), psutil.Process(worker.pid)]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+            worker.wait()
+
     @property
     def reports(self) -> list[dict[str, Any]]:
         """Return what the demo worker printed into the first terminal."""
@@ -58,9 +71,15 @@ def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Newcom
     """Start `dev` as `make run` does, in an empty folder, and put `config-daemon` on the PATH."""
     programs = tmp_path / "bin"
     programs.mkdir()
+    for name, module in (
+        ("config-daemon", "-m config_daemon.cli.main"),
+        ("config-agent", "-m config_daemon.agent.main"),
+        ("python", ""),
+    ):
+        program = programs / name
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {module} "$@"\n')
+        program.chmod(0o755)
     program = programs / "config-daemon"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m config_daemon.cli.main "$@"\n')
-    program.chmod(0o755)
     folder = tmp_path / "checkout"
     folder.mkdir()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CONFIG_DAEMON_")}
@@ -117,3 +136,50 @@ def test_the_tour_keeps_its_promises(newcomer: Newcomer) -> None:
     newcomer.dev.signal(signal.SIGINT)
     assert newcomer.dev.wait() == 0, newcomer.dev.talk
     assert not [child for child in children if child.is_running()]
+
+
+# a worker of one's own ------------------------------------------------------------------------------
+
+
+def own(language: str) -> tuple[str, str | None]:
+    """Return the commands that start a worker in a language, and the program that they start."""
+    section = re.search(r"^## A worker of your own\n(.*?)^## ", README, re.DOTALL | re.MULTILINE)
+    assert section, "the README has a section 'A worker of your own'"
+    found: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```", section[1], re.DOTALL | re.MULTILINE)
+    fences = [fence for fence, _ in found]
+    assert fences == ["python", "sh", "sh", "js", "sh", "sh"], (
+        "a program and its start, thrice; then the rest"
+    )
+    programs = {
+        "python": (found[1][1], found[0][1]),
+        "sh": (found[2][1], None),
+        "js": (found[4][1], found[3][1]),
+    }
+    lines = [list(filter(None, text.splitlines())) for pair in programs.values() for text in pair if text]
+    assert max(map(len, lines)) <= 10
+    return (found[5][1], None) if language == "afterwards" else programs[language]
+
+
+@pytest.mark.parametrize(
+    ("language", "file", "shows"),
+    [("python", "worker.py", r"changed: vad_threshold to .*0\.7"), ("sh", "", "changed to 0.7"),
+     ("js", "worker.mjs", r"vad_threshold: 0\.7")],
+)  # fmt: skip
+def test_a_worker_in_ten_lines_follows_and_is_waited_for(
+    newcomer: Newcomer, language: str, file: str, shows: str
+) -> None:
+    start, program = own(language)
+    if language == "js":
+        workshop(newcomer.folder, "worker_program.mjs")
+    if program is not None:
+        (newcomer.folder / file).write_text(program)
+    newcomer.type("config-daemon set stt-worker vad_threshold=0.6")
+    with newcomer.left_running(start) as worker:
+        keys = newcomer.folder / "state/worker.public.json"
+        until(keys.exists, "the worker wrote its public keys")
+        told = newcomer.type(own("afterwards")[0])
+        assert re.search(r"runs on 2 workers", told), told
+        assert re.search(r"kitchen\s+stt-worker\s+applied\s+2\s+2", told), told
+        until(
+            lambda: re.search(shows, "\n".join(worker.lines)), f"{shows!r} in {worker.lines}, {worker.talk}"
+        )

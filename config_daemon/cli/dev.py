@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from config_daemon.wire.address import BrokerAddress
 from config_daemon.wire.keys import public_key_pem
 from config_daemon.worker.identity import own_keys
 
+OWN_WORKER_ENV = "worker.env"
 READY_SECONDS = 15.0
 STOP_SECONDS = 10.0
 
@@ -65,7 +67,11 @@ def command(
         signal.signal(number, lambda *_: stopping.set())
     with contextlib.ExitStack() as everything:
         folder = session.ground.files.folder
-        serving = private_broker.external(broker) if broker else private_broker.start(folder / "broker")
+        serving = (
+            private_broker.external(broker)
+            if broker
+            else private_broker.start(folder / "broker", session.ground.settings.topic_prefix)
+        )
         everything.enter_context(serving)
         if serving.warning:
             session.say(f"note: {serving.warning}")
@@ -80,6 +86,9 @@ def command(
         here = folder / "dev.json"
         replace(here, json.dumps(ready).encode(), PRIVATE_MODE)
         everything.callback(here.unlink, missing_ok=True)
+        own = folder / OWN_WORKER_ENV
+        replace(own, _for_a_worker(session, serving).encode(), PRIVATE_MODE)
+        everything.callback(own.unlink, missing_ok=True)
         worker = None if no_worker else _start_worker(everything, session, serving)
         _tell(session, ready, made, serving.kind, trouble, with_worker=worker is not None)
         parts = {"the daemon": _lives(daemon), "the demo worker": _lives(worker)}
@@ -193,6 +202,15 @@ def _describe(session: Session, serving: private_broker.PrivateBroker) -> dict[s
         "api_url": None,
         "token": None,
     }
+
+
+def _for_a_worker(session: Session, serving: private_broker.PrivateBroker) -> str:
+    """Return what a shell reads for a worker of the user's own; the names are those that the examples read."""
+    settings = {
+        "MQTT_URL": serving.url("worker"),
+        "CONFIG_SIGNATURE_PUBLIC_KEY": _anchor(session).strip(),
+    }
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in settings.items())
 
 
 def _anchor(session: Session) -> str:

@@ -22,7 +22,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +30,7 @@ from typing import Literal, Self
 
 from config_daemon.cli.private_broker_files import (
     HOST,
-    MOSQUITTO_ACL,
+    mosquitto_acl,
     mosquitto_programs,
     prepare_iotcore,
     prepare_mosquitto,
@@ -40,6 +40,7 @@ from config_daemon.errors import BrokerUnavailable
 from config_daemon.wire.address import BrokerAddress
 
 ROLES = ("daemon", "worker", "reader", "enroll")
+DEMO_WORKER, OWN_WORKER = "demo", "kitchen"  # whom `dev` starts, and whom its user may start
 START_SECONDS = 10.0
 STOP_SECONDS = 5.0
 LOOK_SECONDS = 0.005
@@ -113,11 +114,15 @@ def external(url: str) -> PrivateBroker:
 
 
 def start(
-    folder: Path, prefix: str = "system", *, service: str = "stt-worker", worker: str = "demo"
+    folder: Path,
+    prefix: str = "system",
+    *,
+    service: str = "stt-worker",
+    workers: Sequence[str] = (DEMO_WORKER, OWN_WORKER),
 ) -> PrivateBroker:
     """Start a broker that keeps its files in `folder`, and return once it accepts connections.
 
-    `folder` is made, mode 0700; the user `worker` may read `service`'s config and report as `worker`.
+    `folder` is made, mode 0700; the user `worker` may read `service`'s config and report as one of `workers`.
     Call this from a thread that lives as long as the broker shall, thus the main one: to Linux the end
     of the *thread* that started a child is the end of its parent.
     Raises BrokerUnavailable: nothing is installed, the folder is in use, or the broker did not start.
@@ -138,7 +143,7 @@ def start(
         users = [BrokerUser(role, secrets.token_urlsafe(PASSWORD_BYTES)) for role in ROLES]
         passwords = {user.name: user.password for user in users}
         if programs is not None:
-            acl = MOSQUITTO_ACL.format(prefix=prefix, service=service, worker=worker)
+            acl = mosquitto_acl(prefix, service, workers)
             argv = prepare_mosquitto(folder, port, passwords, acl, programs)
         else:
             argv = prepare_iotcore(folder, port, passwords)

@@ -11,7 +11,7 @@ import pwd
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from config_daemon.errors import BrokerUnavailable
@@ -61,6 +61,16 @@ topic read {prefix}/health/+
 topic read {prefix}/trust/#
 topic read {prefix}/dry-run/{service}
 topic read {prefix}/dry-run/global
+{of_workers}
+user reader
+topic read {prefix}/#
+
+user enroll
+topic write {prefix}/enroll/+
+topic read {prefix}/enroll/+/answer
+"""
+
+MOSQUITTO_ACL_OF_A_WORKER = """\
 topic read {prefix}/enroll/{worker}/answer
 topic write {prefix}/status/{service}/{worker}
 topic write {prefix}/status/global/{worker}
@@ -71,13 +81,6 @@ topic write {prefix}/evidence/keyring/{worker}
 topic write {prefix}/dry-run/{service}/{worker}
 topic write {prefix}/dry-run/global/{worker}
 topic write {prefix}/enroll/{worker}
-
-user reader
-topic read {prefix}/#
-
-user enroll
-topic write {prefix}/enroll/+
-topic read {prefix}/enroll/+/answer
 """
 
 # No [v4] section: rumqttd has one listener per MQTT version, and `dev` needs one port and MQTT 5.
@@ -105,6 +108,14 @@ dynamic_filters = true
 [v5.1.connections.auth]
 {passwords}
 """
+
+
+def mosquitto_acl(prefix: str, service: str, workers: Sequence[str]) -> str:
+    """Return who may read and write what; all workers share a user, and speak for themselves only."""
+    lines = (
+        MOSQUITTO_ACL_OF_A_WORKER.format(prefix=prefix, service=service, worker=worker) for worker in workers
+    )
+    return MOSQUITTO_ACL.format(prefix=prefix, service=service, of_workers="".join(lines))
 
 
 def mosquitto_programs() -> tuple[str, str] | None:

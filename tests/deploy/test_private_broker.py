@@ -42,7 +42,7 @@ MAY_READ = {
 
 @pytest.fixture
 def private(tmp_path: Path) -> Iterator[PrivateBroker]:
-    with private_broker.start(tmp_path / "a broker", service=SERVICE, worker=WORKER) as broker:
+    with private_broker.start(tmp_path / "a broker", service=SERVICE, workers=[WORKER]) as broker:
         yield broker
 
 
@@ -74,9 +74,11 @@ def test_each_role_reads_what_it_may_and_nothing_else(
 
 
 def test_another_prefix_service_and_worker_are_honoured(tmp_path: Path, raw_client: ClientFactory) -> None:
-    with private_broker.start(tmp_path, "edge/7", service="router", worker="cam") as broker:
+    with private_broker.start(tmp_path, "edge/7", service="router", workers=["cam", "door"]) as broker:
         worker = raw_client(broker.url("worker"))
-        assert worker.publish("edge/7/status/router/cam", b"x") < 0x80
+        for name in ("cam", "door"):
+            assert worker.publish(f"edge/7/status/router/{name}", b"x") < 0x80
+        assert worker.publish("edge/7/status/router/demo", b"x") == NOT_AUTHORISED
         assert worker.publish("system/status/router/cam", b"x") == NOT_AUTHORISED
 
 
