@@ -18,6 +18,7 @@ from config_daemon.worker import Change, ConfigClient, RestartNeeded, RolledBack
 from config_daemon.worker.identity import KEYS
 from tests.broker_fixtures import BrokerFactory, ClientFactory
 from tests.broker_proxy import Proxy
+from tests.e2e.house import until
 from tests.real_broker import Broker
 from tests.worker.scene import PUBLIC_KEY, Program, Source
 from tests.worker.speaking import told
@@ -259,19 +260,22 @@ def test_an_apply_that_takes_too_long_is_overdue_and_the_next_one_waits_for_its_
 
 
 def test_a_long_apply_neither_ends_the_connection_nor_looks_like_silence(
-    source: Source, program: Callable[..., Program], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    broker_factory: BrokerFactory, raw_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "KEEPALIVE_SECONDS", 1)
     monkeypatch.setattr(sdk, "TOLD_SECONDS", 0.2)
-    edge, end = program(), threading.Event()
+    broker = broker_factory(extra_conf="log_type all")
+    source, folder, end = Source(raw_client(broker)), tmp_path / "state", threading.Event()
+    edge = Program(folder, broker.url)
     edge.on_apply = lambda change: end.wait(10)
     with edge:
         source.config({"number": 1})
-        assert told(source.status(tmp_path / "state", attempt("pending"))) == (None, 1, "pending", None)
-        end.wait(2.5)  # two and a half times the keepalive: the broker would have ended it
+        assert told(source.status(folder, attempt("pending"))) == (None, 1, "pending", None)
+        # who says nothing for one and a half times the keepalive is sent away, sooner or later
+        until(lambda: "Received PINGREQ from edge" in broker._words(), "a ping while `apply` runs", 5.0)  # type: ignore[attr-defined]
         end.set()
         edge.next()
-        assert told(source.status(tmp_path / "state", runs(1))) == (1, 1, "applied", None)
+        assert told(source.status(folder, runs(1))) == (1, 1, "applied", None)
         assert edge.notes.empty()
 
 
