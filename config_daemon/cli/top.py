@@ -48,6 +48,10 @@ def command(session: Session) -> None:
     """Show health, services and workers, anew every second; q or Ctrl-C ends.
 
     Without a terminal, or with --json, it shows once what is true now.
+
+    \b
+    config-daemon top
+    config-daemon top --json
     """
     session.need_folder()
     if session.as_json or sys.stdout is None or not sys.stdout.isatty():

@@ -239,7 +239,7 @@ def _end(
     names = "".join(f"\n  {one['worker']}  {one['state']}: {one['why']}" for one in waiting[:SHOWN])
     more = f"\n  and {len(waiting) - SHOWN} more" if len(waiting) > SHOWN else ""
     raise NotApplied(
-        f"{len(waiting)} of {counted(found.total, 'worker')} do not run version {version} of {service}"
+        f"version {version} of {service} does not run on {len(waiting)} of {counted(found.total, 'worker')}"
         f" after {seconds:.0f} s:{names}{more}",
         suggestion="`config-daemon worker list` shows all; `config-daemon rollback` undoes a change.",
     )

@@ -13,7 +13,12 @@ from config_daemon.cli.worker_remove import remove
 @click.group()
 @standard
 def command() -> None:
-    """Say which workers are expected, with which keys, and see what they run."""
+    """Say which workers are expected, with which keys, and see what they run.
+
+    \b
+    config-daemon worker add box-7 --service stt-worker --keys box-7.json
+    config-daemon worker list
+    """
 
 
 for _each in (add, list_, remove):

@@ -118,6 +118,8 @@ class Statuses:
     def _heed(self, said: _Said, now: float, beacon: int) -> None:
         """Have a status said soon once the beacon that the last one quotes is no longer among the last ones."""
         if beacon != said.beacon:
+            if said.beacon == 0:  # it quoted none, and counted for as little
+                said.due = min(said.due, said.at + LEAST_SECONDS)
             said.beacon, said.newer = beacon, said.newer + 1
             if said.newer == MISSED_BEACONS:
                 said.due = min(said.due, now + JITTER_SECONDS * (1 + self._jitter()) / 2)

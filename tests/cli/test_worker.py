@@ -304,7 +304,13 @@ def test_who_does_not_run_it_is_named_with_the_reason(cli: Cli, fleet: Fleet, tm
     for seed, name in enumerate(("box-1", "box-2"), 1):
         add(cli, tmp_path, name, seed)
     fleet.says("box-1", 1)
-    refused(cli("wait", SERVICE, "--timeout", "0.1"), 1, "1 of 2 workers", "box-2", "has not heard of it yet")
+    refused(
+        cli("wait", SERVICE, "--timeout", "0.1"),
+        1,
+        "does not run on 1 of 2 workers",
+        "box-2",
+        "has not heard of it yet",
+    )
     fleet.says(
         "box-2",
         None,

@@ -26,7 +26,14 @@ TABLES = {  # what the API reads
         "service", "config_version", "effective_json", "sources_json", "generation", "sequence", "body_sha256", "state",
         "state_since", "error_json",
     ],
-    "workers": ["worker", "service", "status_json", "verified", "key_id", "seen_at", "presence"],
+    "workers": [
+        "worker", "service", "expected", "status_json", "verified", "key_id", "boot", "n", "seen_at", "presence", "state",
+        "reason", "response_time_ms", "applied_ms",
+    ],
+    "convergence": ["service", "body_json"],
+    "service_status": [
+        "service", "status", "last_check", "response_time_ms", "error_message", "connection_details", "dependencies",
+    ],
 }  # fmt: skip
 
 

@@ -280,6 +280,18 @@ def test_of_many_changes_in_a_second_the_last_one_is_said(speaking: Speaking) ->
     assert speaking.say(1.0) is None, "nothing is new"
 
 
+def test_it_is_said_again_once_the_first_beacon_was_seen(speaking: Speaking) -> None:
+    """Before that it counts for nobody, and the next one would come in a minute."""
+    speaking.after(update(1))
+    hear(speaking.edge, 100, listed(update(1), 1))
+    speaking.say(1.0)
+    life = speaking.next_life()
+    assert life.connect().beacon == 0
+    hear(life.edge, 101, listed(update(1), 1))
+    status = life.say(1.0)
+    assert status is not None and status.beacon == 101
+
+
 def test_it_is_said_again_before_the_beacon_that_it_quotes_is_too_old(speaking: Speaking) -> None:
     speaking.after(update(1))
     hear(speaking.edge, 100, listed(update(1), 1))
