@@ -27,8 +27,8 @@ TABLES = {  # what the API reads
         "state_since", "error_json",
     ],
     "workers": [
-        "worker", "service", "expected", "status_json", "verified", "key_id", "boot", "n", "seen_at", "presence", "state",
-        "reason", "response_time_ms", "applied_ms",
+        "worker", "service", "expected", "status_json", "verified", "key_id", "boot", "n", "seen_at", "presence",
+        "state", "reason", "response_time_ms", "applied_ms",
     ],
     "convergence": ["service", "body_json"],
     "service_status": [
