@@ -1,4 +1,4 @@
-"""One host of the simulator: a data folder, and the daemon's process as `main` builds it.
+"""One host of the simulator: a data folder, and the daemon's process as `Building` makes it.
 
 Laws: every part is the product's own, wired by the product's own builder; what a process has beside
 its files is lost when it dies; a death happens at the product's own failpoints or between two ticks.
@@ -26,7 +26,7 @@ from config_daemon.catalog.service import ServiceDefinition
 from config_daemon.cli.init import make
 from config_daemon.cli.session import Session
 from config_daemon.core.health import CONDITIONS, Findings
-from config_daemon.daemon import main
+from config_daemon.daemon import building
 from config_daemon.daemon.ears import Ears
 from config_daemon.daemon.events import Dialed, Event, Stop
 from config_daemon.daemon.inbox import Inbox, Sockets
@@ -190,10 +190,11 @@ class Host:
         world: dict[str, Any] = {
             "Broker": broker, "Ears": ears, "Parts": keep, "CacheKeeper": partial(CacheKeeper, start=start),
             "Inspector": partial(Inspector, start=start),
-            "_unix_ms": self.clock.unix_ms,
+            "unix_ms": self.clock.unix_ms,
         }  # fmt: skip
-        with patch.multiple(main, **world):
-            daemon, findings, _ = main._build(ground, inbox, board, reader, _Quiet(), lambda: None, {})
+        with patch.multiple(building, **world):
+            made = building.Building(ground, inbox, board, reader, _Quiet(), lambda: None, {})
+            daemon, findings = made.daemon(), made.findings
         self.process = Process(daemon, parts[0], brokers[0], inbox, reader, board, findings, threads)
 
     def tick(self, seconds: float) -> bool:
