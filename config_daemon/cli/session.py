@@ -279,21 +279,23 @@ class Session:
         if yes:
             return
         if not self.as_json:
-            prompts = not _is_answered()
-            if prompts:
-                click.echo(f"{question} [y/N] ", err=True, nl=False)
+            prompt, is_answered = f"{question} [y/N] ", _is_answered()
+            if not is_answered:
+                click.echo(prompt, err=True, nl=False)
             try:
                 answer = sys.stdin.readline() if sys.stdin is not None else ""
             except UnicodeDecodeError:
                 answer = "?"
+            if is_answered and answer:
+                click.echo(prompt, err=True)
             if answer.strip().lower() in ("y", "yes"):
                 return
             if answer:
                 raise Declined("nothing was changed")
-            if prompts:
+            if not is_answered:
                 click.echo(err=True)
         raise UsageError(
-            "this needs a yes, and nobody can be asked here; nothing was changed",
+            f"this needs a yes, and nobody can be asked here; nothing was changed. The question was: {question}",
             suggestion="Add --yes to go on without being asked.",
         )
 
