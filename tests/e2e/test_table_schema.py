@@ -269,6 +269,6 @@ def test_schema_older_and_the_migration_fails(
     until(lambda: conditions(cranes) == {"schema-too-old", "upgrade-failed"}, "both conditions")
     told = json.loads(client.messages[-1].payload)["conditions"]
     assert "access_log already exists" in next(c["detail"] for c in told if c["name"] == "upgrade-failed")
-    assert format_of(cranes) == 1
+    assert format_of(cranes) == FORMAT_VERSION
     broker.wipe()
     assert retained(raw_client(cranes.broker_url), CRANE) == before
