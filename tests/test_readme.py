@@ -161,12 +161,12 @@ def own(language: str) -> tuple[str, str | None]:
 
 
 @pytest.mark.parametrize(
-    ("language", "file", "shows"),
-    [("python", "worker.py", r"changed: vad_threshold to .*0\.7"), ("sh", "", "changed to 0.7"),
-     ("js", "worker.mjs", r"vad_threshold: 0\.7")],
+    ("language", "name", "file", "shows"),
+    [("python", "kitchen", "worker.py", r"changed: vad_threshold to .*0\.7"), ("sh", "hall", "", "changed to 0.7"),
+     ("js", "garden", "worker.mjs", r"vad_threshold: 0\.7")],
 )  # fmt: skip
 def test_a_worker_in_ten_lines_follows_and_is_waited_for(
-    newcomer: Newcomer, language: str, file: str, shows: str
+    newcomer: Newcomer, language: str, name: str, file: str, shows: str
 ) -> None:
     start, program = own(language)
     if language == "js":
@@ -175,11 +175,11 @@ def test_a_worker_in_ten_lines_follows_and_is_waited_for(
         (newcomer.folder / file).write_text(program)
     newcomer.type("config-daemon set stt-worker vad_threshold=0.6")
     with newcomer.left_running(start) as worker:
-        keys = newcomer.folder / "state/worker.public.json"
+        keys = newcomer.folder / name / "worker.public.json"
         until(keys.exists, "the worker wrote its public keys")
-        told = newcomer.type(own("afterwards")[0])
+        told = newcomer.type(own("afterwards")[0].replace("kitchen", name))
         assert re.search(r"runs on 2 workers", told), told
-        assert re.search(r"kitchen\s+stt-worker\s+applied\s+2\s+2", told), told
+        assert re.search(name + r"\s+stt-worker\s+applied\s+2\s+2", told), told
         until(
             lambda: re.search(shows, "\n".join(worker.lines)), f"{shows!r} in {worker.lines}, {worker.talk}"
         )

@@ -247,6 +247,7 @@ def _tell(
         f"  config-daemon set stt-worker vad_threshold=0.6{option}",
         f"  config-daemon get stt-worker --source{option}",
         f"  config-daemon watch{option}",
+        f"a worker of your own finds broker and key in {Path(ready['data']) / OWN_WORKER_ENV}",
     ]
     session.say("\n".join(lines))
 

@@ -40,7 +40,8 @@ from config_daemon.errors import BrokerUnavailable
 from config_daemon.wire.address import BrokerAddress
 
 ROLES = ("daemon", "worker", "reader", "enroll")
-DEMO_WORKER, OWN_WORKER = "demo", "kitchen"  # whom `dev` starts, and whom its user may start
+# whom `dev` starts, and whom its user may start
+WORKERS = ("demo", "kitchen", "hall", "garden")
 START_SECONDS = 10.0
 STOP_SECONDS = 5.0
 LOOK_SECONDS = 0.005
@@ -118,7 +119,7 @@ def start(
     prefix: str = "system",
     *,
     service: str = "stt-worker",
-    workers: Sequence[str] = (DEMO_WORKER, OWN_WORKER),
+    workers: Sequence[str] = WORKERS,
 ) -> PrivateBroker:
     """Start a broker that keeps its files in `folder`, and return once it accepts connections.
 
