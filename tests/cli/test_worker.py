@@ -75,7 +75,16 @@ class Fleet:
         for name, (known, seen) in self._said.items():
             self._board.worker(
                 WorkerLine(
-                    name, service, known.status, "0" * 32, (1, 1), seen, "online", *standings[name], 5, 5
+                    name,
+                    service,
+                    known.status,
+                    "0" * 32,
+                    (1, 1),
+                    seen,
+                    *self._presence.get(name, ("online", None)),
+                    *standings[name],
+                    5,
+                    5,
                 )
             )
         found = tally(standings)
