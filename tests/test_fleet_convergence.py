@@ -260,6 +260,9 @@ def test_other_keys_for_a_name_begin_a_new_count(fleet: Fleet) -> None:
     fleet.run(185.0, turn=1.0)
     assert told(fleet)["state"] == [(TTS_WORKER, "silent", None)]
     assert "status-refused" in fleet.conditions
+    expect(fleet, worker, replace=True)
+    fleet.until(lambda: told(fleet)["applied"] == 1)
+    assert fleet.conditions == set()
 
 
 # those who shout ----------------------------------------------------------------------------------

@@ -214,6 +214,8 @@ class Statuses:
         entry = self._entries.pop(pair)
         self._waiting_bytes -= len(entry.raw or b"")
         self._floors[pair] = Floor(entry.key_id, entry.order, entry.seen_at, heard_at=entry.heard_at)
+        if self._refused_at.pop(entry.worker, None) is not None:  # by other keys than it has from now on
+            self._findings.close("status-refused", entry.worker)
         workers, services = self._by_service[entry.service], self._workers[entry.worker]
         del workers[entry.worker]
         services.discard(entry.service)
