@@ -148,9 +148,32 @@ def test_who_left_counts_as_applied_while_its_word_is_fresh_and_then_as_gone(
     getattr(fleet.workers[TTS_WORKER], ends)()
     fleet.run(10.0, turn=1.0)
     assert line(fleet).presence == "offline"
+    assert line(fleet).presence_at is not None
     assert told(fleet)["applied"] == 1
-    fleet.run(185.0, turn=1.0)
+    fleet.run(90.0, turn=1.0)
     assert told(fleet)["state"] == [(TTS_WORKER, state, None)]
+
+
+def test_who_runs_counts_without_a_gap_beacon_after_beacon_and_over_a_restart(fleet: Fleet) -> None:
+    before = len(sent(fleet))
+    fleet.run(400.0, turn=0.5)
+    fleet.crash_daemon()
+    fleet.start_daemon()
+    for _ in range(4):  # each has a beacon of its own follow at once
+        fleet.run(2.0)
+        fleet.process.parts.beacons.hurry()
+    fleet.run(200.0, turn=0.5)
+    assert [one.worst for one in sent(fleet)[before:] if one.total and not one.applied] == []
+
+
+def test_who_has_just_started_waits_for_its_first_beacon_and_who_sees_none_is_stale(fleet: Fleet) -> None:
+    fleet.server.secret.add(fleet.topics.beacon)
+    fleet.workers[TTS_WORKER].crash()
+    fleet.workers[TTS_WORKER].start()
+    fleet.run(5.0)
+    assert told(fleet)["state"] == [(TTS_WORKER, "pending", None)]
+    fleet.run(100.0, turn=1.0)
+    assert told(fleet)["state"] == [(TTS_WORKER, "stale", None)]
 
 
 def test_who_says_nothing_is_silent_after_three_minutes(fleet: Fleet) -> None:
@@ -179,10 +202,10 @@ def test_a_presence_that_somebody_forged_is_outdone_by_the_next_word(fleet: Flee
     fleet.workers[TTS_WORKER].bears = lambda values: values["volume_percent"] != 13
     fleet.server.write(fleet.topics.presence(TTS_WORKER), b"offline")
     fleet.run(5.0)
-    assert told(fleet)["applied"] == 1
+    assert (told(fleet)["applied"], line(fleet).presence) == (1, "offline")
     fleet.commit(TTS, 13)
     fleet.run(5.0)
-    assert told(fleet)["rejected"] == 1
+    assert (told(fleet)["rejected"], line(fleet).presence) == (1, "")
 
 
 def test_a_withdrawn_config_converges_too(fleet: Fleet) -> None:
@@ -237,6 +260,9 @@ def test_other_keys_for_a_name_begin_a_new_count(fleet: Fleet) -> None:
     fleet.run(185.0, turn=1.0)
     assert told(fleet)["state"] == [(TTS_WORKER, "silent", None)]
     assert "status-refused" in fleet.conditions
+    expect(fleet, worker, replace=True)
+    fleet.until(lambda: told(fleet)["applied"] == 1)
+    assert fleet.conditions == set()
 
 
 # those who shout ----------------------------------------------------------------------------------

@@ -14,10 +14,15 @@ if TYPE_CHECKING:
 
 _STATES = {
     "silent": "said nothing for three minutes: look whether it runs and reaches the broker",
-    "offline": "left the broker: look whether it was stopped on purpose",
-    "stale": "runs it, and sees no beacon of today: the broker may keep something from it",
+    "offline": "look whether it was stopped on purpose",
+    "stale": "runs it, and has seen no beacon of the last 90 s: the broker may keep something from it",
     "pending": "has not said yet what became of it",
 }
+_STARTED = "started just now: it waits for its first beacon (up to 30 s)"
+_OTHER_KEYS = (
+    "speaks with other keys than those you added: if it was set up anew, compare fingerprints and"
+    " `config-daemon worker add {worker} … --replace`"
+)
 _NEVER = "never said a word that its keys signed: look whether it runs, with these keys"
 _REASONS = {
     "invalid": "its program refused the values",
@@ -33,23 +38,53 @@ _REASONS = {
 }
 
 
-def why(line: WorkerView) -> str:
-    """Return why a worker does not run what is wanted, and what to look at; empty where it does."""
+def why(line: WorkerView, has_other_keys: bool = False) -> str:
+    """Return why a worker does not run what is wanted, and what to look at; empty where it does.
+
+    `has_other_keys`: what is said in its name is not signed by the keys that were added. That the broker says
+    it left stands beside everything else.
+    """
     if not line.expected:
         return "not expected: its word does not count until `config-daemon worker add`"
-    if line.state in ("applied", None):
-        return ""
+    told = "" if line.state in ("applied", None) else _trouble(line, has_other_keys)
+    if not line.has_left:
+        return told
+    seconds = line.left_seconds()
+    left = "left the broker" if seconds is None else f"left the broker {ago(seconds)}"
+    if line.state == "offline" and not has_other_keys and not line.reason:
+        return f"{left}: {told}"
+    return "; ".join(part for part in (told, left) if part)
+
+
+def with_other_keys(conditions: Iterable[tuple[str, ...]]) -> set[str]:
+    """Return the workers in whose name somebody speaks with other keys, by the daemon's open conditions."""
+    return {
+        subject
+        for name, subject, _, _, detail, *_ in conditions
+        if name == "status-refused" and detail.endswith(" bad-signature")
+    }
+
+
+def _trouble(line: WorkerView, has_other_keys: bool) -> str:
+    if has_other_keys and line.state in ("pending", "silent", "stale", "offline") and not line.reason:
+        return _OTHER_KEYS.format(worker=line.worker)
     parts = [_REASONS.get(line.reason, line.reason)] if line.reason else []
     attempt = line.status.get("last_attempt") or {}
     if line.state in ("rejected", "rolled-back", "pending") and attempt.get("reason") == line.reason:
         parts += [str(problem["message"]) for problem in attempt.get("errors", [])[:1]]
-    if not parts:
-        parts = [
-            _NEVER
-            if line.seen_at is None and line.state in ("silent", "pending")
-            else _STATES.get(line.state, "")
-        ]
-    return ": ".join(part for part in parts if part)
+    if not parts and line.seen_at is None and line.state in ("silent", "pending"):
+        return _NEVER
+    if not parts and line.state == "pending" and line.status.get("beacon") == 0 and runs(line):
+        return _STARTED
+    return ": ".join(parts) or _STATES.get(line.state or "", "")
+
+
+def goes_on(line: WorkerView) -> str:
+    """Return what a worker makes of it that its service was deleted, once it took note."""
+    if line.state != "applied":
+        return ""
+    version = runs(line)
+    return "took note that the service is deleted" + (f", and keeps version {version}" if version else "")
 
 
 def runs(line: WorkerView) -> int | None:

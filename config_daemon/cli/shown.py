@@ -130,7 +130,7 @@ def _is_newer_stored(session: Session, told: ServiceStatus) -> bool:
 
 def _as_told(session: Session, told: ServiceStatus) -> Shown:
     if told.state == "deleted":
-        raise _deleted(told.service, told.config_version)
+        raise deleted(told.service, told.config_version)
     places = session.view.env_locks(told.service)
     sources = {
         key: f"env ({places[key][0]}:{places[key][1]})" if source == "env" and key in places else source
@@ -154,7 +154,7 @@ def _as_stored(session: Session, service: str) -> Shown:
     if found is None:
         raise no_config(session, service)
     if isinstance(found, Tombstone):
-        raise _deleted(service, found.version)
+        raise deleted(service, found.version)
     if not isinstance(found, Row):
         raise altered(service)
     resolved = resolved_here(session, found)
@@ -190,7 +190,8 @@ def _note(session: Session) -> str | None:
     return "no daemon is running; this is what one would publish"
 
 
-def _deleted(service: str, version: int) -> NotFound:
+def deleted(service: str, version: int) -> NotFound:
+    """Return the error for a service that was deleted."""
     return NotFound(
         f"{service} is deleted, at version {version}",
         suggestion=f"`config-daemon rollback {service} --to N` brings it back.",

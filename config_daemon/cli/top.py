@@ -110,12 +110,12 @@ def _plain(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-_SERVICES = ("service", "version", "state", "workers", "health")
+_SERVICES = ("service", "version", "state", "health", "workers")
 _WORKERS = ("worker", "service", "state", "runs", "seen", "why")
 
 
 def _service_row(one: dict[str, Any]) -> tuple[str, ...]:
-    return one["service"], str(one["config_version"]), one["state"], one["workers"], one["health"]
+    return one["service"], str(one["config_version"]), one["state"], one["health"], one["workers"]
 
 
 def _worker_row(one: dict[str, Any]) -> tuple[str, ...]:

@@ -1,14 +1,14 @@
 """`wait`: until every expected worker of a service runs a version.
 
-Laws: only what workers signed counts, and only while it is fresh; nobody to wait for is no success unless that
-is asked for; whoever does not run it is named, with the reason.
+Laws: only what workers signed counts, while it is fresh and the broker has not said since that they left; nobody
+to wait for is no success unless that is asked for; whoever does not run it is named, with the reason.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from config_daemon.store.edgeboard import WorkerView
 
 LOOK_SECONDS = 0.05
-SHOWN = 20
+SHOWN, NAMED = 20, 3
 
 
 class NoDaemon(ConfigDaemonError):
@@ -38,12 +38,40 @@ class NotApplied(ConfigDaemonError):
     code = "NOT_APPLIED"
 
 
+class Goal(NamedTuple):
+    """What is waited for: that at least so many workers run a version, or took note of the deletion."""
+
+    service: str
+    version: int
+    is_deleted: bool
+    least: int
+
+    @property
+    def told(self) -> str:
+        """Return the version in words."""
+        return f"{self.service} version {self.version}" + (" (deleted)" if self.is_deleted else "")
+
+    def reached(self, total: int) -> str:
+        """Return that all are there."""
+        if self.is_deleted:
+            return f"{self.service} is deleted, at version {self.version}; {counted(total, 'worker')} took note of it"
+        return f"{self.told} runs on {counted(total, 'worker')}"
+
+    def missed(self, count: int, total: int) -> str:
+        """Return that some are not."""
+        some = f"{count} of {counted(total, 'worker')}"
+        if self.is_deleted:
+            return f"{some} did not take note that {self.service} is deleted, at version {self.version},"
+        return f"version {self.version} of {self.service} does not run on {some}"
+
+
 class Found(NamedTuple):
     """How far a version got: the workers that run it, and the others, each with what is known of it."""
 
     version: int
     done: tuple[str, ...]
     waiting: Mapping[str, WorkerView | None]
+    other_keys: Collection[str] = ()
 
     @property
     def total(self) -> int:
@@ -68,7 +96,8 @@ class Found(NamedTuple):
         if line is None or line.state is None:
             return "the daemon has not heard of it yet"
         return (
-            why(line) or f"it runs what was published last, and version {self.version} is not published yet"
+            why(line, line.worker in self.other_keys)
+            or f"it runs what was published last, and version {self.version} is not published yet"
         )
 
 
@@ -97,6 +126,9 @@ def command(session: Session, service: str, version: int | None, timeout: float,
 
     With --json: a line for each change, the last one with the result.
 
+    A worker that the broker says has left does not count, whatever it said before. Of a service that was deleted
+    it waits until every worker took note.
+
     \b
     config-daemon set stt-worker vad_threshold=0.7 && config-daemon wait stt-worker
     config-daemon wait stt-worker --version 8 --timeout 120 --json
@@ -106,38 +138,63 @@ def command(session: Session, service: str, version: int | None, timeout: float,
     _need_daemon(session)
     if version is None:
         version = stored_version(session.database, service)
-    if version is None and service not in {row.service for row in session.view.services()}:
-        raise no_config(session, service)
-    wanted = version or 1
-    found = look(session, service, wanted)
+    deleted = None if version is not None else _deleted(session, service)
+    goal = Goal(service, version or deleted or 1, deleted is not None, least or 0)
+    found = look(session, goal)
     if not found.total and least is None:
         raise NotApplied(
-            f"no worker is expected to run {service}, so there is nobody to wait for",
+            f"no worker is expected to run {service}, so there is nobody to wait for"
+            + _strangers(session, service),
             suggestion=f"Add them: `config-daemon worker add NAME --service {service} --keys FILE`."
             " With --min N it waits until so many are.",
         )
     began = time.monotonic()
-    with _progress(session, service, wanted) as show:
-        is_done = _wait(session, service, wanted, least or 0, began + timeout, show)
-    found, seconds = is_done[1], round(time.monotonic() - began, 3)
-    return _end(session, service, wanted, least or 0, found, is_done[0], seconds)
+    with _progress(session, goal) as show:
+        is_done, found = _wait(session, goal, began + timeout, show)
+    return _end(session, goal, found, is_done, round(time.monotonic() - began, 3))
 
 
-def look(session: Session, service: str, version: int) -> Found:
+def _deleted(session: Session, service: str) -> int:
+    """Return the version at which a service was deleted. Raises: NotFound when nobody can hear of it (any more)."""
+    from config_daemon.cli.shown import deleted
+    from config_daemon.store.ports import Tombstone
+
+    told = {row.service: row.config_version for row in session.view.services()}
+    with contextlib.suppress(StoreError, KeyUnavailable):
+        row = session.reports.row(service)
+        if isinstance(row, Tombstone):
+            if service not in told:
+                raise deleted(service, row.version)
+            return row.version
+    if service not in told:
+        raise no_config(session, service)
+    return told[service]
+
+
+def look(session: Session, goal: Goal) -> Found:
     """Return how far a version of a service got."""
+    from config_daemon.cli.edge_told import with_other_keys
+
+    service, version = goal.service, goal.version
     lines = {one.worker: one for one in session.edge.workers(service) if one.expected}
     names = _expected(session, service)
     target = session.edge.convergence(service).get(service, {}).get("config_version", 0)
     expected = sorted(lines if names is None else names)
     done = tuple(name for name in expected if name in lines and runs_it(lines[name], version, target))
-    return Found(version, done, {name: lines.get(name) for name in expected if name not in done})
+    waiting = {name: lines.get(name) for name in expected if name not in done}
+    return Found(version, done, waiting, with_other_keys(session.view.conditions()) if waiting else ())
 
 
 def runs_it(line: WorkerView, version: int, target: int) -> bool:
-    """Tell whether a worker runs a version: by the message that counts, or a later version by its fresh word."""
+    """Tell whether a worker runs a version: by the message that counts, or a later version by its fresh word.
+
+    One that left runs nothing.
+    """
     from config_daemon.cli.edge_told import runs
     from config_daemon.wire.status import SILENT_SECONDS
 
+    if line.has_left:
+        return False
     if line.state == "applied":
         return target >= version
     age = line.age_seconds()
@@ -156,13 +213,11 @@ def _expected(session: Session, service: str) -> set[str] | None:
         return None
 
 
-def _wait(
-    session: Session, service: str, version: int, least: int, until: float, show: Callable[[Found], None]
-) -> tuple[bool, Found]:
+def _wait(session: Session, goal: Goal, until: float, show: Callable[[Found], None]) -> tuple[bool, Found]:
     while True:
-        found = look(session, service, version)
+        found = look(session, goal)
         show(found)
-        if not found.waiting and found.total >= least:
+        if not found.waiting and found.total >= goal.least:
             return True, found
         if time.monotonic() >= until:
             return False, found
@@ -179,12 +234,12 @@ def _need_daemon(session: Session) -> None:
 
 
 @contextlib.contextmanager
-def _progress(session: Session, service: str, version: int) -> Iterator[Callable[[Found], None]]:
+def _progress(session: Session, goal: Goal) -> Iterator[Callable[[Found], None]]:
     """Give what shows each look: JSON Lines, a bar on a terminal, or nothing."""
     import sys
 
     if session.as_json:
-        yield _json_lines(session, service, version)
+        yield _json_lines(session, goal)
         return
     if sys.stderr is None or not sys.stderr.isatty():
         yield lambda _found: None
@@ -194,11 +249,33 @@ def _progress(session: Session, service: str, version: int) -> Iterator[Callable
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"{service} version {version}")
-        yield lambda found: bar.update(task, total=max(found.total, 1), completed=len(found.done))
+        task = bar.add_task(goal.told)
+        yield lambda found: bar.update(
+            task, total=max(found.total, 1), completed=len(found.done), description=goal.told + _whom(found)
+        )
 
 
-def _json_lines(session: Session, service: str, version: int) -> Callable[[Found], None]:
+def _whom(found: Found) -> str:
+    """Return for whom one waits, in a few words."""
+    names = list(found.waiting)
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f", waits for {', '.join(names[:NAMED])}{more}" if names else ""
+
+
+def _strangers(session: Session, service: str) -> str:
+    """Return who is there without being expected, as a line; empty where nobody is."""
+    names = [one.worker for one in session.edge.workers(service) if not one.expected]
+    if not names:
+        return ""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    is_one = len(names) == 1
+    return (
+        f"\n  {', '.join(names[:NAMED])}{more} {'is' if is_one else 'are'} there and"
+        f" {'does' if is_one else 'do'} not count: not expected"
+    )
+
+
+def _json_lines(session: Session, goal: Goal) -> Callable[[Found], None]:
     said: list[Any] = []
 
     def show(found: Found) -> None:
@@ -207,8 +284,8 @@ def _json_lines(session: Session, service: str, version: int) -> Callable[[Found
             said[:] = [(found.done, waiting)]
             if waiting:  # the last line is the result
                 facts = {
-                    "service": service,
-                    "version": version,
+                    "service": goal.service,
+                    "version": goal.version,
                     "total": found.total,
                     "applied": len(found.done),
                 }
@@ -217,29 +294,35 @@ def _json_lines(session: Session, service: str, version: int) -> Callable[[Found
     return show
 
 
-def _end(
-    session: Session, service: str, version: int, least: int, found: Found, is_done: bool, seconds: float
-) -> int:
+def _end(session: Session, goal: Goal, found: Found, is_done: bool, seconds: float) -> int:
     waiting = found.told()
     data = {
-        "service": service, "version": version, "total": found.total, "applied": len(found.done), "waiting": waiting,
-        "seconds": seconds, "result": "applied" if is_done else "timed-out",
+        "service": goal.service, "version": goal.version, "deleted": goal.is_deleted, "total": found.total,
+        "applied": len(found.done), "waiting": waiting, "seconds": seconds,
+        "result": "applied" if is_done else "timed-out",
     }  # fmt: skip
     if is_done or session.as_json:
-        session.show(
-            data,
-            lambda: f"{service} version {version} runs on {counted(found.total, 'worker')} ({seconds:.1f} s)",
-        )
+        session.show(data, lambda: f"{goal.reached(found.total)} ({seconds:.1f} s)")
         return 0 if is_done else NotApplied.exit_code
+    after = f"after {round(seconds, 1):g} s"
     if not waiting:
         raise NotApplied(
-            f"after {seconds:.0f} s {counted(found.total, 'worker')} of at least {least} are expected to run {service}",
-            suggestion=f"Add them: `config-daemon worker add NAME --service {service} --keys FILE`.",
+            f"{after} {counted(found.total, 'worker')} of at least {goal.least} are expected to run {goal.service}"
+            + _strangers(session, goal.service),
+            suggestion=f"Add them: `config-daemon worker add NAME --service {goal.service} --keys FILE`.",
         )
     names = "".join(f"\n  {one['worker']}  {one['state']}: {one['why']}" for one in waiting[:SHOWN])
     more = f"\n  and {len(waiting) - SHOWN} more" if len(waiting) > SHOWN else ""
     raise NotApplied(
-        f"version {version} of {service} does not run on {len(waiting)} of {counted(found.total, 'worker')}"
-        f" after {seconds:.0f} s:{names}{more}",
-        suggestion="`config-daemon worker list` shows all; `config-daemon rollback` undoes a change.",
+        f"{goal.missed(len(waiting), found.total)} {after}:{names}{more}{_strangers(session, goal.service)}",
+        suggestion="`config-daemon worker list` shows all" + _way_back(goal, waiting) + ".",
     )
+
+
+def _way_back(goal: Goal, waiting: list[dict[str, Any]]) -> str:
+    """Return how a change is undone that a worker refused, to what it runs."""
+    refused = [one["runs"] for one in waiting if one["state"] in ("rejected", "rolled-back")]
+    before = [version for version in refused if version and version < goal.version]
+    if not before:
+        return ""
+    return f"; `config-daemon rollback {goal.service} --to {max(before)}` goes back to what ran before"

@@ -32,7 +32,8 @@ def list_(session: Session) -> None:
 
     found = listed(session)
     rows = [
-        (one["worker"], one["service"], one["state"], one["runs"] or "", one["wanted"] or "", ago(one["seen_seconds"]),
+        (one["worker"], one["service"], one["state"], one["runs"] or "",
+         "deleted" if one["deleted"] else one["wanted"] or "", ago(one["seen_seconds"]),
          " ".join(one["flags"]), one["why"])
         for one in found
     ]  # fmt: skip
@@ -45,6 +46,8 @@ def list_(session: Session) -> None:
 
 def listed(session: Session) -> list[dict[str, Any]]:
     """Return all workers by name, as JSON-ready facts; what is expected comes from the store."""
+    from config_daemon.cli.edge_told import with_other_keys
+
     reader = session.reader()
     try:
         expected = reader.workers()
@@ -52,20 +55,26 @@ def listed(session: Session) -> list[dict[str, Any]]:
         reader.close()
     alive = session.daemon_alive
     seen = {(one.worker, one.service): one for one in session.edge.workers()}
-    wanted = {row.service: row.config_version for row in session.view.services()}
+    wanted = {row.service: (row.config_version, row.state == "deleted") for row in session.view.services()}
+    others = with_other_keys(session.view.conditions()) if alive else set()
     pairs = {(row.worker, service) for row in expected.rows.values() for service in row.services}
     strangers = (
         {pair for pair, one in seen.items() if pair not in pairs and not one.expected} if alive else set()
     )
-    found = [_facts(*pair, seen.get(pair), expected, wanted, alive) for pair in sorted(pairs | strangers)]
+    found = [
+        _facts(pair, seen.get(pair), expected, wanted.get(pair[1], (None, False)), alive, pair[0] in others)
+        for pair in sorted(pairs | strangers)
+    ]
     return found + [_altered(name) for name in expected.altered]
 
 
 def _facts(
-    worker: str, service: str, line: WorkerView | None, expected: Workers, wanted: dict[str, int], alive: bool
-) -> dict[str, Any]:
-    from config_daemon.cli.edge_told import flags, runs, why
+    pair: tuple[str, str], line: WorkerView | None, expected: Workers, wanted: tuple[int | None, bool], alive: bool,
+    has_other_keys: bool,
+) -> dict[str, Any]:  # fmt: skip
+    from config_daemon.cli.edge_told import flags, goes_on, runs, why
 
+    (worker, service), (version, is_deleted) = pair, wanted
     row = expected.rows.get(worker)
     is_expected = row is not None and service in row.services
     line = line if line is not None and line.expected == is_expected else None
@@ -73,10 +82,12 @@ def _facts(
     age = line.age_seconds() if line else None
     return {
         "worker": worker, "service": service, "expected": is_expected, "state": state if is_expected else "unverified",
-        "runs": runs(line) if line else None, "wanted": wanted.get(service), "seen_at": line.seen_at if line else None,
+        "runs": runs(line) if line else None, "wanted": version, "deleted": is_deleted,
+        "seen_at": line.seen_at if line else None,
         "seen_seconds": None if age is None else round(age), "presence": (line.presence or None) if line else None,
         "flags": flags(line) if line else [], "reason": line.reason if line else None,
-        "why": why(line) if line and alive else "",
+        "left_at": line.presence_at if line and line.has_left else None,
+        "why": (why(line, has_other_keys) or (goes_on(line) if is_deleted else "")) if line and alive else "",
         "fingerprint": row.keys.fingerprint if row and is_expected else None,
         "response_time_ms": line.response_time_ms if line else None, "applied_ms": line.applied_ms if line else None,
         "status": line.status or None if line else None,
@@ -86,10 +97,11 @@ def _facts(
 def _altered(worker: str) -> dict[str, Any]:
     """Return the facts of a row that cannot be believed."""
     empty = dict.fromkeys(
-        ("runs", "wanted", "seen_at", "seen_seconds", "presence", "reason", "fingerprint", "response_time_ms",
-         "applied_ms", "status")
+        ("runs", "wanted", "seen_at", "seen_seconds", "presence", "left_at", "reason", "fingerprint",
+         "response_time_ms", "applied_ms", "status")
     )  # fmt: skip
     return {
-        "worker": worker, "service": "", "expected": False, "state": "row-altered", **empty, "flags": [],
+        "worker": worker, "service": "", "expected": False, "state": "row-altered", **empty, "deleted": False,
+        "flags": [],
         "why": "its row was altered outside config-daemon: add it again with --replace, or remove it",
     }  # fmt: skip

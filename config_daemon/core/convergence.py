@@ -38,8 +38,7 @@ class Target(NamedTuple):
 class Known(NamedTuple):
     """The newest thing that a worker said of a service.
 
-    `age_seconds` is None when nobody knows when it was said; `is_current`: when it came, it named one of the
-    daemon's last beacons.
+    `age_seconds` is None when nobody knows when it was said; `is_current`: it names one of the daemon's last beacons.
     """
 
     status: Status
@@ -74,7 +73,16 @@ def standing_of(target: Target, known: Known | None, is_gone: bool, listened_sec
         return Standing("offline", reason)
     if not recent and (is_silent or known.age_seconds is not None):
         return Standing("silent", reason)
-    return Standing("stale") if runs and recent else Standing("pending", reason)
+    return (
+        Standing("stale")
+        if runs and recent and not waits_for_beacon(known.status)
+        else Standing("pending", reason)
+    )
+
+
+def waits_for_beacon(status: Status) -> bool:
+    """Tell whether a worker started so lately that it need not have seen a beacon."""
+    return status.beacon == 0 and "stale" not in status.flags
 
 
 def is_recent(known: Known) -> bool:

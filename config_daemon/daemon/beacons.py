@@ -48,7 +48,8 @@ class Beacons:
         self._sealer, self._broker, self._plan, self._topics = sealer, broker, plan, topics
         self._identity, self._auditor = identity, auditor
         self._sent_at = NEVER
-        self._recent = deque(((number, NEVER) for number in recent), RECENT)
+        self._earlier = tuple(recent)  # of another process
+        self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT)
         self._members: dict[str, set[str]] = {}  # by shard, whatever was confirmed once
         self._unlisted = False
         self._digests: dict[str, str] = {}
@@ -57,8 +58,11 @@ class Beacons:
 
     @property
     def current(self) -> tuple[int, ...]:
-        """Return the numbers of the last three beacons, and of all others that are not older than three intervals."""
-        return tuple(number for number, _ in self._recent)
+        """Return the numbers of the last three beacons, and of all others that are not older than three intervals.
+
+        Those of an earlier process are as old as our first one.
+        """
+        return *self._earlier, *(number for number, _ in self._recent)
 
     def renew(self) -> None:
         """Begin anew: on a fresh connection, where nobody knows what is retained, or under another key."""
@@ -155,7 +159,8 @@ class Beacons:
         beacon = Beacon(services=services, keyring=keyring, **members, **numbers)
         self._broker.send(topic, self._sealer.beacon(beacon), beacon.sequence, now)
         if beacon.shard is None:
-            self._recent.append((beacon.sequence, now))
+            self._recent.extend((number, now) for number in (*self._earlier, beacon.sequence))
+            self._earlier = ()
         return True
 
     def _lines(self, names: set[str]) -> dict[str, Numbered]:

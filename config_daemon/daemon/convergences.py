@@ -67,9 +67,11 @@ class Convergences:
         findings: Findings,
         board: EdgeBoard,
         needs: Callable[[str], tuple[str, ...]],
+        beacons: Callable[[], tuple[int, ...]],
     ) -> None:
         self._statuses, self._plan, self._sealer, self._broker = statuses, plan, sealer, broker
         self._topics, self._findings, self._board, self._needs = topics, findings, board, needs
+        self._beacons = beacons
         self._told: dict[str, _Told] = {}
         self._unsent: dict[str, None] = {}
         self._sweep_at = NEVER
@@ -153,8 +155,11 @@ class Convergences:
             self._told.pop(service)
             self._unsent.pop(service, None)
             return
+        beacons = self._beacons()
         standings = {
-            name: standing_of(target, entry.known(now), self._statuses.is_gone(entry), now - entry.since)
+            name: standing_of(
+                target, entry.known(now, beacons), self._statuses.is_gone(entry), now - entry.since
+            )
             for name, entry in workers.items()
         }
         for name, standing in standings.items():
@@ -177,7 +182,7 @@ class Convergences:
             told.spoke[entry.worker] = (answered, applied)
         line = WorkerLine(
             entry.worker, entry.service, entry.status, entry.key_id, entry.order, entry.seen_at,
-            self._statuses.presence(entry.worker), standing.state, standing.reason, answered, applied,
+            *self._statuses.presence(entry), standing.state, standing.reason, answered, applied,
         )  # fmt: skip
         if line != told.lines.get(entry.worker):
             told.lines[entry.worker] = line

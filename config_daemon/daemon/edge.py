@@ -187,7 +187,7 @@ def make_edge(
 
     edge_board = EdgeBoard(board)
     statuses = Statuses(topics, findings, sealer.now, known, beacons)
-    convergences = Convergences(statuses, plan, sealer, broker, topics, findings, edge_board, needs)
+    convergences = Convergences(statuses, plan, sealer, broker, topics, findings, edge_board, needs, beacons)
     return Edge(
         ears, statuses, convergences, edge_board, broker, findings, topics, sealer.now, is_healthy, beacons
     )

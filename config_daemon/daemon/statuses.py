@@ -10,7 +10,7 @@ Source: docs/protocol.md "Status".
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -46,6 +46,20 @@ class Floor(NamedTuple):
     heard_at: float | None = None
 
 
+class Presence(NamedTuple):
+    """The broker's word about a worker: `online`, `offline`, or nothing.
+
+    `at` tells people when it changed, None for what lay there; `heard_at` is in the loop's time.
+    """
+
+    word: str
+    at: str | None
+    heard_at: float
+
+
+NOTHING = Presence("", None, 0.0)
+
+
 @dataclass(slots=True)
 class Entry:
     """A worker that is expected to run a service, and what it said last; times are the loop's."""
@@ -64,13 +78,13 @@ class Entry:
     status: Status | None = None
     heard_at: float | None = None
     seen_at: str | None = None  # the same for people, also by an earlier process
-    is_current: bool = False
 
-    def known(self, now: float) -> Known | None:
-        """Return what is known of it now."""
+    def known(self, now: float, beacons: Collection[int]) -> Known | None:
+        """Return what is known of it now, while these beacons are the last ones."""
         if self.status is None:
             return None
-        return Known(self.status, None if self.heard_at is None else now - self.heard_at, self.is_current)
+        age = None if self.heard_at is None else now - self.heard_at
+        return Known(self.status, age, self.status.beacon in beacons)
 
 
 class Statuses:
@@ -91,7 +105,7 @@ class Statuses:
         self._workers: dict[str, set[str]] = {}
         self._due: list[tuple[float, Pair]] = []
         self._waiting_bytes = 0
-        self._presence: dict[str, tuple[str, float]] = {}
+        self._presence: dict[str, Presence] = {}
         self._refused_at: dict[str, float] = {}
         self._sweep_at = 0.0
         self.strangers: dict[Pair, str] = {}
@@ -168,14 +182,16 @@ class Statuses:
         """Return the workers that are expected to run a service, by name."""
         return self._by_service.get(service, {})
 
-    def presence(self, worker: str) -> str:
-        """Return what the broker says of a worker: `online`, `offline`, or nothing."""
-        return self._presence.get(worker, ("", 0.0))[0]
+    def presence(self, entry: Entry) -> tuple[str, str | None]:
+        """Return what the broker says of a worker, as far as that said nothing since, and when that began."""
+        found = self._presence.get(entry.worker, NOTHING)
+        is_outdone = found.word == "offline" and not self.is_gone(entry)
+        return NOTHING[:2] if is_outdone else found[:2]
 
     def is_gone(self, entry: Entry) -> bool:
         """Tell whether the broker says that a worker left, and it said nothing since."""
-        word, at = self._presence.get(entry.worker, ("", 0.0))
-        return word == "offline" and (entry.heard_at is None or at >= entry.heard_at)
+        found = self._presence.get(entry.worker, NOTHING)
+        return found.word == "offline" and (entry.heard_at is None or found.heard_at >= entry.heard_at)
 
     def _begin(self, entry: Entry, now: float) -> None:
         pair = (entry.worker, entry.service)
@@ -198,6 +214,8 @@ class Statuses:
         entry = self._entries.pop(pair)
         self._waiting_bytes -= len(entry.raw or b"")
         self._floors[pair] = Floor(entry.key_id, entry.order, entry.seen_at, heard_at=entry.heard_at)
+        if self._refused_at.pop(entry.worker, None) is not None:  # by other keys than it has from now on
+            self._findings.close("status-refused", entry.worker)
         workers, services = self._by_service[entry.service], self._workers[entry.worker]
         del workers[entry.worker]
         services.discard(entry.service)
@@ -230,10 +248,9 @@ class Statuses:
             self.dropped += status.order < entry.order
             return
         entry.status, entry.order = status, status.order
-        entry.is_current = status.beacon in self._beacons()
         if is_known_again:
             entry.heard_at = entry.known_at
-        elif not entry.is_retained or entry.is_current:
+        elif not entry.is_retained or status.beacon in self._beacons():
             entry.heard_at, entry.seen_at = entry.came_at, self._now_text()
         else:
             entry.heard_at = None  # it lay there, nobody knows for how long
@@ -241,8 +258,9 @@ class Statuses:
 
     def _note_presence(self, worker: str, payload: bytes, now: float) -> None:
         word = {b"online": "online", b"offline": "offline"}.get(payload)
-        if word is not None and self.presence(worker) != word:
-            self._presence[worker] = (word, now)
+        before = self._presence.get(worker, NOTHING).word
+        if word is not None and before != word:
+            self._presence[worker] = Presence(word, self._now_text() if before else None, now)
             self.changed |= self._workers[worker]
 
     def _note_stranger(self, pair: Pair) -> None:

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from config_daemon.wire.status import Status
 
 _WORKER = (
-    "INSERT INTO workers VALUES (?,?,1,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(worker, service) DO UPDATE SET expected=1,"
+    "INSERT INTO workers VALUES (?,?,1,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(worker, service) DO UPDATE SET expected=1,"
     " status_json=excluded.status_json, verified=excluded.verified, key_id=excluded.key_id, boot=excluded.boot,"
-    " n=excluded.n, seen_at=coalesce(excluded.seen_at, seen_at), presence=excluded.presence, state=excluded.state,"
-    " reason=excluded.reason, response_time_ms=excluded.response_time_ms, applied_ms=excluded.applied_ms"
+    " n=excluded.n, seen_at=coalesce(excluded.seen_at, seen_at), presence=excluded.presence,"
+    " presence_at=excluded.presence_at, state=excluded.state, reason=excluded.reason,"
+    " response_time_ms=excluded.response_time_ms, applied_ms=excluded.applied_ms"
 )
 _STRANGER = (
     "INSERT INTO workers(worker, service, expected, verified, seen_at) VALUES (?,?,0,0,?)"
@@ -39,6 +40,7 @@ class WorkerLine(NamedTuple):
     order: tuple[int, int]
     seen_at: str | None
     presence: str
+    presence_at: str | None
     state: str
     reason: str | None
     response_time_ms: int | None
@@ -78,7 +80,7 @@ class EdgeBoard:
         self._board.note(
             _WORKER,
             (line.worker, line.service, status, int(status is not None), line.key_id, *line.order, line.seen_at,
-             line.presence, line.state, line.reason, line.response_time_ms, line.applied_ms),
+             line.presence, line.presence_at, line.state, line.reason, line.response_time_ms, line.applied_ms),
         )  # fmt: skip
 
     def stranger(self, worker: str, service: str, seen_at: str | None) -> None:
@@ -119,6 +121,7 @@ class WorkerView(NamedTuple):
     order: tuple[int, int]
     seen_at: str | None
     presence: str | None
+    presence_at: str | None
     state: str | None
     reason: str | None
     response_time_ms: int | None
@@ -126,10 +129,22 @@ class WorkerView(NamedTuple):
 
     def age_seconds(self, now: datetime | None = None) -> float | None:
         """Return how long ago it was heard, by the clock of this host; None when never."""
-        if self.seen_at is None:
-            return None
-        heard = datetime.fromisoformat(self.seen_at)
-        return max(0.0, ((now or datetime.now(UTC)) - heard).total_seconds())
+        return _age_seconds(self.seen_at, now)
+
+    @property
+    def has_left(self) -> bool:
+        """Tell whether the broker says that it left, and it said nothing since."""
+        return self.presence == "offline"
+
+    def left_seconds(self) -> float | None:
+        """Return how long ago it left, by the clock of this host; None when nobody saw it leave."""
+        return _age_seconds(self.presence_at) if self.has_left else None
+
+
+def _age_seconds(at: str | None, now: datetime | None = None) -> float | None:
+    if at is None:
+        return None
+    return max(0.0, ((now or datetime.now(UTC)) - datetime.fromisoformat(at)).total_seconds())
 
 
 class EdgeView(StatusView):
@@ -138,7 +153,8 @@ class EdgeView(StatusView):
     def workers(self, service: str | None = None) -> list[WorkerView]:
         """Return all workers that were ever seen or are expected, by name; of one service if it is given."""
         found = self.read(
-            "SELECT worker, service, expected, status_json, key_id, boot, n, seen_at, presence, state, reason,"
+            "SELECT worker, service, expected, status_json, key_id, boot, n, seen_at, presence,"
+            " presence_at, state, reason,"
             " response_time_ms, applied_ms FROM workers WHERE ?1 IS NULL OR service = ?1 ORDER BY worker, service",
             (service,),
         )

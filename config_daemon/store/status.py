@@ -18,7 +18,7 @@ import apsw
 from config_daemon.store.files import SHARED_MODE
 
 _Bindings = tuple[Any, ...] | Callable[[], tuple[Any, ...]]
-FORMAT = 2
+FORMAT = 3
 KEPT_EVENTS = 1000
 KEPT_PENDING = 50_000  # statements, while somebody else holds the file
 
@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS services(service TEXT PRIMARY KEY, config_version INT
     error_json TEXT);
 CREATE TABLE IF NOT EXISTS env_locks(service TEXT, key TEXT, file TEXT, line INTEGER, PRIMARY KEY(service, key));
 CREATE TABLE IF NOT EXISTS workers(worker TEXT, service TEXT, expected INTEGER, status_json TEXT, verified INTEGER,
-    key_id TEXT, boot INTEGER, n INTEGER, seen_at TEXT, presence TEXT, state TEXT, reason TEXT,
+    key_id TEXT, boot INTEGER, n INTEGER, seen_at TEXT, presence TEXT, presence_at TEXT, state TEXT, reason TEXT,
     response_time_ms INTEGER, applied_ms INTEGER, PRIMARY KEY(worker, service));
 CREATE TABLE IF NOT EXISTS convergence(service TEXT PRIMARY KEY, body_json TEXT);
 CREATE TABLE IF NOT EXISTS service_status(service TEXT PRIMARY KEY, status TEXT, last_check TEXT,

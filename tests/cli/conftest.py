@@ -193,20 +193,25 @@ class Daemon:
         self._board = StatusBoard(files.status)
         self.says(mode="normal", database_status="healthy")
 
-    def says(self, *conditions: tuple[str, str], **facts: Any) -> None:
+    def says(self, *conditions: tuple[str, str], detail: str = "", **facts: Any) -> None:
         """Say facts and which conditions are open: (name, subject)."""
         self._board.daemon(**facts)
         self._board.conditions(
-            (name, subject, "critical", "", f"{name} it is", "Mend it.") for name, subject in conditions
+            (name, subject, "critical", "", detail or f"{name} it is", "Mend it.")
+            for name, subject in conditions
         )
         self._board.flush()
 
-    def publishes(self, service: str, version: int, values: dict[str, Any]) -> None:
+    def publishes(self, service: str, version: int, values: dict[str, Any], state: str = "confirmed") -> None:
         sources = dict.fromkeys(values, "database")
         row = ServiceStatus(
-            service, version, json.dumps(values), json.dumps(sources), 1, 1, "", "confirmed", "", "[]"
+            service, version, json.dumps(values), json.dumps(sources), 1, 1, "", state, "", "[]"
         )
         self._board.service(lambda: row)
+        self._board.flush()
+
+    def forgets(self, service: str) -> None:
+        self._board.forget(service)
         self._board.flush()
 
     def fixes(self, service: str, key: str, file: str, line: int) -> None:

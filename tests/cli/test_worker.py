@@ -51,15 +51,18 @@ class Fleet:
         self._status = StatusBoard(cli.files.status)
         self._board = EdgeBoard(self._status)
         self._said: dict[str, tuple[Known, str | None]] = {}
+        self._presence: dict[str, tuple[str, str | None]] = {}
 
     def says(
         self, worker: str, running: int | None, *, attempt: dict[str, Any] | None = None, version: int = 1,
         age: float = 1.0, flags: tuple[str, ...] = (), is_current: bool = True, service: str = SERVICE,
+        beacon: int = 1,
     ) -> None:  # fmt: skip
         """A worker runs the message with this number, and the last one that the broker confirmed has `version`."""
         place = {"generation": 1, "body_sha256": "0" * 64}
         status = Status(
-            service=service, worker=worker, boot=1, n=1, key_id="0" * 32, issued_at=AT, beacon=1, flags=list(flags),
+            service=service, worker=worker, boot=1, n=1, key_id="0" * 32, issued_at=AT, beacon=beacon,
+            flags=list(flags),
             running=running and Running(  # type: ignore[arg-type]
                 sequence=running, config_version=running, source="broker", applied_at=AT, **place),  # type: ignore[arg-type]
             last_attempt=attempt and Attempt(at=AT, **place, **attempt), agent="box/1",  # type: ignore[arg-type]
@@ -75,7 +78,16 @@ class Fleet:
         for name, (known, seen) in self._said.items():
             self._board.worker(
                 WorkerLine(
-                    name, service, known.status, "0" * 32, (1, 1), seen, "online", *standings[name], 5, 5
+                    name,
+                    service,
+                    known.status,
+                    "0" * 32,
+                    (1, 1),
+                    seen,
+                    *self._presence.get(name, ("online", None)),
+                    *standings[name],
+                    5,
+                    5,
                 )
             )
         found = tally(standings)
@@ -87,6 +99,11 @@ class Fleet:
         self._board.convergence(service, body)
         self._board.vitals(Vitals(service, vital_of(found.counts), now_text(), 5, "", {}, needs))
         self._status.flush()
+
+    def left(self, worker: str, seconds: float, version: int = 1) -> None:
+        """The broker says that a worker left."""
+        self._presence[worker] = "offline", now_text(seconds)
+        self.tell(version)
 
     def seen(self, worker: str) -> None:
         self._board.stranger(worker, SERVICE, now_text())
@@ -213,6 +230,36 @@ def test_each_worker_is_told_with_what_it_lacks(cli: Cli, fleet: Fleet, tmp_path
     assert "17 min ago" in text
 
 
+def test_who_left_the_broker_is_shown_so_beside_its_state_and_is_not_waited_for_with_success(
+    cli: Cli, fleet: Fleet, tmp_path: Path
+) -> None:
+    add(cli, tmp_path, "box-1")
+    fleet.says("box-1", 1)
+    fleet.left("box-1", 12.0)
+    (one,) = cli.json("worker", "list")
+    assert (one["state"], one["presence"]) == ("applied", "offline")
+    for text in (cli.ok("worker", "list").out, cli.ok("top").out):
+        assert "left the broker 1" in text
+    refused(cli("wait", SERVICE, "--timeout", "0"), 1, "box-1  applied: left the broker 1")
+
+
+def test_who_has_just_started_is_told_so(cli: Cli, fleet: Fleet, tmp_path: Path) -> None:
+    add(cli, tmp_path, "box-1")
+    fleet.says("box-1", 1, is_current=False, beacon=0)
+    (one,) = cli.json("worker", "list")
+    assert (one["state"], "first beacon" in one["why"]) == ("pending", True)
+
+
+def test_who_speaks_with_other_keys_is_told_so(
+    cli: Cli, fleet: Fleet, daemon: Daemon, tmp_path: Path
+) -> None:
+    add(cli, tmp_path, "box-1")
+    fleet.says("box-1", None)
+    daemon.says(("status-refused", "box-1"), detail="a status was refused: bad-signature")
+    assert "other keys" in cli.json("worker", "list")[0]["why"]
+    refused(cli("wait", SERVICE, "--timeout", "0"), 1, "worker add box-1", "--replace")
+
+
 def test_status_tells_of_a_service_whose_workers_fail_and_is_degraded(cli: Cli, fleet: Fleet) -> None:
     fleet.says("box-1", 1)
     assert cli("status").code == 0
@@ -281,6 +328,8 @@ def test_nobody_to_wait_for_is_no_success(cli: Cli, fleet: Fleet) -> None:
     refused(cli("wait", SERVICE), 1, "nobody to wait for", "worker add", "--min")
     assert cli("wait", SERVICE, "--min", "0").code == 0
     refused(cli("wait", SERVICE, "--min", "2", "--timeout", "0.1"), 1, "0 workers of at least 2")
+    fleet.seen("stranger")
+    refused(cli("wait", SERVICE), 1, "stranger is there and does not count")
 
 
 def test_what_is_not_there_cannot_be_waited_for(cli: Cli, fleet: Fleet) -> None:
@@ -340,6 +389,36 @@ def test_a_stale_word_or_one_of_another_version_is_none(cli: Cli, fleet: Fleet, 
     assert cli("wait", SERVICE, "--version", "3", "--timeout", "0").code == 1, (
         "of the same one only the last seal"
     )
+
+
+def test_a_deleted_service_is_waited_for_as_such(
+    cli: Cli, fleet: Fleet, daemon: Daemon, tmp_path: Path
+) -> None:
+    add(cli, tmp_path, "box-1")
+    fleet.says("box-1", 1)
+    cli.ok("delete", SERVICE, "--yes")
+    refused(
+        cli("wait", SERVICE, "--timeout", "0"), 1, "1 of 1 worker did not take note", "deleted, at version 2"
+    )
+    daemon.publishes(SERVICE, 2, {}, state="deleted")
+    gone = {"sequence": 2, "config_version": 2, "state": "deleted", "reason": None, "errors": []}
+    fleet.says("box-1", 1, attempt=gone, version=2)
+    assert "stt-worker is deleted, at version 2; 1 worker took note" in cli.ok("wait", SERVICE).out
+    (one,) = cli.json("worker", "list")
+    assert (one["state"], one["deleted"]) == ("applied", True)
+    assert "keeps version 1" in one["why"]
+    daemon.forgets(SERVICE)
+    refused(cli("wait", SERVICE), 5, "stt-worker is deleted, at version 2", "rollback")
+
+
+def test_a_way_back_is_named_only_where_a_worker_refused(cli: Cli, fleet: Fleet, tmp_path: Path) -> None:
+    add(cli, tmp_path, "box-1")
+    fleet.says("box-1", 1)
+    cli.ok("set", SERVICE, "vad_threshold=0.7")
+    assert "rollback" not in cli("wait", SERVICE, "--timeout", "0").err
+    bad = {"sequence": 2, "config_version": 2, "state": "rejected", "reason": "invalid", "errors": []}
+    fleet.says("box-1", 1, attempt=bad, version=2)
+    refused(cli("wait", SERVICE, "--timeout", "0"), 1, "`config-daemon rollback stt-worker --to 1`")
 
 
 def test_ctrl_c_ends_the_waiting(cli: Cli, fleet: Fleet, tmp_path: Path) -> None:
