@@ -328,6 +328,23 @@ def test_who_spoke_a_moment_before_it_died_has_left(fleet: Fleet) -> None:
     assert told(fleet)["state"] == [(TTS_WORKER, "offline", None)]
 
 
+def test_who_speaks_below_its_earlier_words_is_told_and_a_new_row_hears_it_again(fleet: Fleet) -> None:
+    """As a worker with a restored card and a late clock; or a broker that plays yesterday."""
+    worker = fleet.workers.pop(TTS_WORKER)
+    now = Status.model_validate(line(fleet).status, strict=False)
+    earlier = worker.keys.sign(now.model_copy(update={"boot": now.boot - 1}))
+    topic = fleet.topics.status(TTS, worker.name)
+    fleet.server.write(topic, earlier)
+    fleet.until(lambda: "status-refused" in fleet.conditions)
+    assert line(fleet).order == now.order
+    dismiss(fleet, worker.name)
+    fleet.run(3.0)
+    expect(fleet, worker)
+    fleet.run(3.0)
+    fleet.server.write(topic, earlier)
+    fleet.until(lambda: line(fleet).order == (now.boot - 1, now.n))
+
+
 # the broker, and what holds -----------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -72,6 +72,7 @@ class Found(NamedTuple):
     done: tuple[str, ...]
     waiting: Mapping[str, WorkerView | None]
     other_keys: Collection[str] = ()
+    altered: Collection[str] = ()
 
     @property
     def total(self) -> int:
@@ -85,14 +86,17 @@ class Found(NamedTuple):
         return [
             {
                 "worker": name, "state": (line.state if line else None) or "unknown",
-                "reason": line.reason if line else None, "runs": runs(line) if line else None, "why": self._why(line),
+                "reason": line.reason if line else None, "runs": runs(line) if line else None,
+                "why": self._why(name, line),
             }
             for name, line in self.waiting.items()
         ]  # fmt: skip
 
-    def _why(self, line: WorkerView | None) -> str:
+    def _why(self, name: str, line: WorkerView | None) -> str:
         from config_daemon.cli.edge_told import why
 
+        if name in self.altered:
+            return "its row was altered outside config-daemon, so it may be expected here: add it again"
         if line is None or line.state is None:
             return "the daemon has not heard of it yet"
         return (
@@ -177,50 +181,54 @@ def look(session: Session, goal: Goal) -> Found:
 
     service, version = goal.service, goal.version
     lines = {one.worker: one for one in session.edge.workers(service) if one.expected}
-    names = _expected(session, service)
+    expected, altered = _expected(session, service, lines)
     target = session.edge.convergence(service).get(service, {}).get("config_version", 0)
-    expected = sorted(lines if names is None else names)
-    done = tuple(name for name in expected if name in lines and runs_it(lines[name], version, target))
-    waiting = {name: lines.get(name) for name in expected if name not in done}
-    return Found(version, done, waiting, with_other_keys(session.view.conditions()) if waiting else ())
+    running = {name for name, line in lines.items() if runs_it(line, version, target)} - altered
+    waiting = {name: lines.get(name) for name in sorted(expected - running)}
+    other_keys = with_other_keys(session.view.conditions()) if waiting else ()
+    return Found(version, tuple(sorted(expected & running)), waiting, other_keys, altered)
 
 
 def runs_it(line: WorkerView, version: int, target: int) -> bool:
-    """Tell whether a worker runs a version: by the message that counts, or a later version by its fresh word.
+    """Tell whether a worker runs the message that counts, and that is of this version or a later one.
 
-    One that left runs nothing.
+    A version that a worker names beside another message proves nothing: another life of the database had one by
+    that number, too. One that left runs nothing.
     """
-    from config_daemon.cli.edge_told import runs
-    from config_daemon.wire.status import SILENT_SECONDS
-
-    if line.has_left:
-        return False
-    if line.state == "applied":
-        return target >= version
-    age = line.age_seconds()
-    return (runs(line) or 0) > version and age is not None and age <= SILENT_SECONDS
+    return line.state == "applied" and not line.has_left and target >= version
 
 
-def _expected(session: Session, service: str) -> set[str] | None:
-    """Return who is expected by the store, which may be ahead of the daemon; None where it cannot be asked."""
+def _expected(session: Session, service: str, told: Iterable[str]) -> tuple[set[str], set[str]]:
+    """Return who is expected by the store, which may be ahead of the daemon, and whose rows were altered.
+
+    Whoever may not verify rows goes by what the daemon told. Raises: StoreError when nobody can know.
+    """
     try:
         reader = session.reader()
-        try:
-            return {row.worker for row in reader.workers().rows.values() if service in row.services}
-        finally:
-            reader.close()
-    except (StoreError, KeyUnavailable):
-        return None
+    except KeyUnavailable:
+        return set(told), set()
+    try:
+        workers = reader.workers()
+    finally:
+        reader.close()
+    expected = {row.worker for row in workers.rows.values() if service in row.services}
+    return expected | set(workers.altered), set(workers.altered)
 
 
 def _wait(session: Session, goal: Goal, until: float, show: Callable[[Found], None]) -> tuple[bool, Found]:
     while True:
-        found = look(session, goal)
-        show(found)
-        if not found.waiting and found.total >= goal.least:
-            return True, found
-        if time.monotonic() >= until:
-            return False, found
+        is_last = time.monotonic() >= until
+        try:
+            found = look(session, goal)
+        except StoreError:  # it may be back in time
+            if is_last:
+                raise
+        else:
+            show(found)
+            if not found.waiting and found.total >= goal.least:
+                return True, found
+            if is_last:
+                return False, found
         _need_daemon(session)
         time.sleep(LOOK_SECONDS)
 

@@ -42,6 +42,7 @@ from config_daemon.daemon.sight import Sight
 from config_daemon.daemon.surroundings import Surroundings, keep_touched, touched_services
 from config_daemon.logs import Logger
 from config_daemon.store.connection import inspect
+from config_daemon.store.edgeboard import EdgeBoard
 from config_daemon.store.ground import Ground
 from config_daemon.store.marks import Numbers
 from config_daemon.store.overrides import fixed_lately
@@ -83,6 +84,7 @@ class Building:
     def daemon(self) -> Daemon:
         """Return the daemon; what is known at its start is told already."""
         self.board.reset()
+        EdgeBoard(self.board).reset()
         self.board.daemon(health=None)
         self._tell_all()
         self.board.flush()

@@ -62,7 +62,6 @@ class Edge:
         gone = self._statuses.expect(workers, self._clock)
         if not self._begun:
             self._begun = True
-            self._board.reset()
             gone |= self._statuses.unexpected
         for worker, service in gone:
             self._board.forget_worker(worker, service)

@@ -23,6 +23,7 @@ from config_daemon.daemon.watch import Watch
 from config_daemon.errors import StoreUnavailable
 from config_daemon.notify import Notifier
 from config_daemon.store import locks
+from config_daemon.store.edgeboard import EdgeBoard
 from config_daemon.store.files import Files
 from config_daemon.store.ground import Ground, load_ground
 from config_daemon.store.sqlite import SqliteReader
@@ -54,6 +55,10 @@ def _run(ground: Ground, environ: Mapping[str, str], lock: int) -> int:
     watch, notifier = Watch(_database_names(ground.files)), Notifier(environ)
     inbox = Inbox(watch)
     board = StatusBoard(ground.files.status)
+    EdgeBoard(
+        board
+    ).reset()  # before anything else: we are alive already, and commands believe what stands there
+    board.flush()
     trouble = migrate_store(ground, board, timestamp(unix_ms()), log)
     reader = SqliteReader(ground.files.database, ground.keys.row_sealer())
     pulse = _Pulse(notifier, lock, ground.files.daemon_lock)

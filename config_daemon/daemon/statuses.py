@@ -34,16 +34,12 @@ Pair = tuple[str, str]  # worker, service
 
 
 class Floor(NamedTuple):
-    """What was known of a worker's statuses before: whose key, the highest order, and when it was heard.
-
-    That is `age_seconds` before the start, where another process heard it, else `heard_at`.
-    """
+    """What an earlier process knew of a worker's statuses: whose key, the highest order, and when it was heard."""
 
     key_id: str
     order: tuple[int, int]
     seen_at: str | None
-    age_seconds: float | None = None
-    heard_at: float | None = None
+    age_seconds: float | None
 
 
 class Presence(NamedTuple):
@@ -198,7 +194,7 @@ class Statuses:
         floor = self._floors.get(pair)
         if floor is not None and floor.key_id == entry.key_id:
             entry.order, entry.seen_at = floor.order, floor.seen_at
-            entry.known_at = floor.heard_at if floor.age_seconds is None else now - floor.age_seconds
+            entry.known_at = None if floor.age_seconds is None else now - floor.age_seconds
         self._entries[pair] = entry
         self._by_service.setdefault(entry.service, {})[entry.worker] = entry
         self._workers.setdefault(entry.worker, set()).add(entry.service)
@@ -213,7 +209,6 @@ class Statuses:
     def _forget(self, pair: Pair) -> None:
         entry = self._entries.pop(pair)
         self._waiting_bytes -= len(entry.raw or b"")
-        self._floors[pair] = Floor(entry.key_id, entry.order, entry.seen_at, heard_at=entry.heard_at)
         if self._refused_at.pop(entry.worker, None) is not None:  # by other keys than it has from now on
             self._findings.close("status-refused", entry.worker)
         workers, services = self._by_service[entry.service], self._workers[entry.worker]
@@ -245,7 +240,8 @@ class Statuses:
             return
         is_known_again = status.order == entry.order and entry.status is None
         if status.order <= entry.order and not is_known_again:
-            self.dropped += status.order < entry.order
+            if status.order < entry.order:
+                self._refuse(entry.worker, "out-of-order", now)
             return
         entry.status, entry.order = status, status.order
         if is_known_again:

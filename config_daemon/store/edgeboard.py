@@ -66,9 +66,10 @@ class EdgeBoard:
         self._board = board
 
     def reset(self) -> None:
-        """Forget what an earlier daemon said, but for the expected workers: how far their statuses had come stays."""
+        """Forget what an earlier daemon said: of expected workers only how far their statuses had come stays."""
         for what in ("workers WHERE expected = 0", "convergence", "service_status"):
             self._board.note(f"DELETE FROM {what}", ())  # noqa: S608 - names of ours
+        self._board.note("UPDATE workers SET state = NULL, reason = NULL, presence = ''", ())
 
     def beacons(self, numbers: Iterable[int]) -> None:
         """Note which beacons count as current."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from config_daemon.daemon.ears import LARGEST_PACKET_BYTES
@@ -91,3 +94,68 @@ def test_what_is_too_long_does_not_reach_the_daemon_and_ends_nothing(
     worker.wait_for(version)
     until(lambda: line(house).status["running"]["config_version"] == version, "the next status was heard")
     assert line(house).state == "applied"
+
+
+# what `wait` must not believe ---------------------------------------------------------------------------
+
+
+def test_after_a_restart_wait_believes_nothing_that_an_earlier_daemon_said(
+    running: tuple[House, Worker],
+) -> None:
+    """Nor in a fallback, in which nobody can say who is expected."""
+    house, worker = running
+    expect(house, "demo")
+    assert house.cli("wait", SERVICE)[0] == 0
+    daemon = next(one for one in house._processes if not isinstance(one, Worker))
+    worker.kill()
+    daemon.stop()
+    for suffix in ("-wal", "-shm"):
+        (house.folder / f"config.db{suffix}").unlink(missing_ok=True)
+    with house.files.database.open("r+b") as stream:
+        stream.write(b"x" * 100)
+    house.daemon()
+    until(lambda: house.status().get("operational_mode") == "read-only-fallback", "the fallback")
+    assert line(house).state is None
+    code, _, error = house.cli("wait", SERVICE, "--version", "1", "--timeout", "0.3")
+    assert code == 69, error
+
+
+def test_after_a_restore_a_later_version_of_the_lost_life_is_no_success(
+    running: tuple[House, Worker], tmp_path: Path
+) -> None:
+    house, worker = running
+    expect(house, "demo")
+    copy = tmp_path / "copy.db"
+    house.set(SERVICE, vad_threshold=0.61)
+    assert house.cli("wait", SERVICE)[0] == 0
+    backup(house.files.database, copy)
+    house.set(SERVICE, vad_threshold=0.62)
+    assert house.cli("wait", SERVICE)[0] == 0
+    worker.signal(signal.SIGSTOP)
+    code, _, error = house.cli("restore", "--from", str(copy), "--yes")
+    assert code == 0, error
+    code, out, _ = house.cli("wait", SERVICE, "--timeout", "1")
+    assert code == 1, out
+    worker.signal(signal.SIGCONT)
+    code, _, error = house.cli("wait", SERVICE)
+    assert code == 0, error
+
+
+def test_an_altered_row_is_somebody_whom_wait_does_not_forget(running: tuple[House, Worker]) -> None:
+    house, _ = running
+    expect(house, "demo")
+    assert house.cli("wait", SERVICE)[0] == 0
+    with closing(apsw.Connection(str(house.files.database))) as db:
+        db.set_busy_timeout(3000)
+        db.execute("UPDATE workers SET updated_by = 'x'")
+    code, _, error = house.cli("wait", SERVICE, "--timeout", "0.3")
+    assert code == 1
+    assert "its row was altered outside config-daemon" in error
+
+
+def backup(source: Path, target: Path) -> None:
+    with (
+        closing(apsw.Connection(str(source))) as old, closing(apsw.Connection(str(target))) as new,
+        new.backup("main", old, "main") as copying,
+    ):  # fmt: skip
+        copying.step()
