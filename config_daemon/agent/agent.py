@@ -121,7 +121,7 @@ class Agent:
             _log.warning("config_withdrawn", service=service, sequence=sequence, config_version=version)
         elif report.state != "held":
             self._refused = True
-            errors = [f"{one.message} {one.suggestion}" for one in report.errors]
+            errors = [f"{one.message.rstrip('.')}. {one.suggestion}" for one in report.errors]
             _log.warning(
                 "config_refused", service=service, sequence=sequence, config_version=version,
                 state=report.state, reason=report.reason, errors=errors,
