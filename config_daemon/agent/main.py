@@ -22,8 +22,8 @@ from typing import Any
 from config_daemon import __version__, failpoints
 from config_daemon.agent.agent import UNAVAILABLE, Agent
 from config_daemon.agent.check import problems
-from config_daemon.agent.settings import FILE, Settings, identity, load, refusal
-from config_daemon.errors import ConfigDaemonError, SettingsError, UsageError
+from config_daemon.agent.settings import FILE, Settings, identity, load, read, refusal
+from config_daemon.errors import ConfigDaemonError, ErrorContext, SettingsError, UsageError
 from config_daemon.notify import Notifier
 from config_daemon.worker.identity import KEYS, own_keys
 
@@ -51,9 +51,9 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
     try:
         if options.action == "keys":
             return _keys(*identity(_flags(options), environ, options.config))
-        settings = load(_flags(options), environ, options.config, tuple(options.service))
         if options.action == "check":
-            return _check(settings)
+            return _check(*read(_flags(options), environ, options.config, tuple(options.service)))
+        settings = load(_flags(options), environ, options.config, tuple(options.service))
         with _alone(settings.state):
             return _run(settings, options.timeout if options.once else None, environ)
     except ConfigDaemonError as error:
@@ -75,8 +75,8 @@ def _keys(worker: str, state: Path) -> int:
     return 0
 
 
-def _check(settings: Settings) -> int:
-    if found := problems(settings):
+def _check(settings: Settings, wrong: list[ErrorContext]) -> int:
+    if found := [*wrong, *problems(settings)]:
         raise refusal(found)
     files = sum(len(service.plan.targets) for service in settings.services.values())
     print(f"services: {len(settings.services)}, files: {files}; nothing is wrong")

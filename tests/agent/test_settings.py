@@ -241,6 +241,28 @@ def test_check_tells_all_that_would_fail_later(
         assert word in said
 
 
+def test_check_tells_what_is_wrong_in_the_file_and_around_it_in_one_go(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "site.j2").unlink()
+    text = file.read_text().replace("worker =", "wroker =").replace('"0640"', '"0999"')
+    text = text.replace("broker.example:1884", "broker.example:x").replace('"false"', '"nosuchcheck {}"')
+    text = text.replace('on_delete = "stop"', 'on_delete = "forget"\nattempts = "many"\nreload = "noreload"')
+    (tmp_path / "key").write_text("no key")
+    more = '[services.odd]\nverify = "noverify"\n[[services.odd.render]]\ntemplate = "json"\n'
+    file.write_text(text + more + "[services.none]\n")
+    assert main(["check", "--config", str(file)], {}) == 78
+    said = capsys.readouterr().err
+    for word in (
+        "wroker", "Did you mean worker?", "render.0.mode", "broker", "on_delete", "keep or stop", "attempts",
+        "public_key_file:", "there is no file site.j2", "nosuchcheck (router)", "noreload (router)",
+        "noverify (odd)", "services.odd.render.0.destination is missing", "none has no file to render",
+    ):  # fmt: skip
+        assert word in said
+    assert "12 settings are wrong" in said
+    assert "odd has no file" not in said, "that its only file is not whole is told already"
+
+
 def test_keys_are_made_once_and_need_no_service(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["keys", "--state", str(tmp_path / "state"), "--worker", "box-7"]
     assert main(arguments, {}) == 0
