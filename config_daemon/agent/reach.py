@@ -41,10 +41,10 @@ class ReachReader:
     ) -> None:
         self._table, self._flags, self._environ, self._problems = table, flags, environ, problems
 
-    def worker(self) -> str:
-        """Return this worker's name."""
+    def worker(self, known: str | None = None) -> str:
+        """Return this worker's name; where no source gives one, the `known` one goes before the host's."""
         host = socket.gethostname().partition(".")[0].lower()
-        name = self._table.worker or self._environ.get("CONFIG_AGENT_WORKER") or host
+        name = self._table.worker or self._environ.get("CONFIG_AGENT_WORKER") or known or host
         if not is_name(name):
             mend = (
                 "Set `worker`: lower-case letters, digits and hyphens, beginning with a letter, at most 64."

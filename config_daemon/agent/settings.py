@@ -17,6 +17,7 @@ from config_daemon.agent.services import Service, ServiceReader
 from config_daemon.agent.tables import AgentTable, ServiceTable, read_table, setting_problem
 from config_daemon.errors import ErrorContext, SettingsError
 from config_daemon.wire.address import BrokerAddress
+from config_daemon.worker.identity import known_name
 
 FILE = Path("/etc/config-agent/config-agent.toml")
 
@@ -74,13 +75,14 @@ def read(
 
 
 def identity(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None) -> tuple[str, Path]:
-    """Return the worker's name and the state folder, whatever else is missing.
+    """Return the worker's name, by default that of the keys in the state folder, and that folder.
 
     Raises: SettingsError.
     """
     table, problems = _table(flags, file, ())
     reach = ReachReader(table, flags, environ, problems)
-    found = reach.worker(), reach.state()
+    state = reach.state()
+    found = reach.worker(known_name(state)), state
     if problems:
         raise refusal(problems)
     return found
