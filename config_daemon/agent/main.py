@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 from config_daemon import __version__, failpoints
 from config_daemon.agent.agent import UNAVAILABLE, Agent
-from config_daemon.agent.check import problems
+from config_daemon.agent.check import problems, renderings
 from config_daemon.agent.settings import FILE, Settings, identity, load, read, refusal
 from config_daemon.errors import ConfigDaemonError, ErrorContext, SettingsError, UsageError
 from config_daemon.notify import Notifier
@@ -82,10 +82,16 @@ def _keys(worker: str, state: Path) -> int:
 
 
 def _check(settings: Settings, wrong: list[ErrorContext]) -> int:
-    if found := [*wrong, *problems(settings)]:
+    refused, unseen = renderings(settings)
+    if found := list(dict.fromkeys([*wrong, *problems(settings), *refused])):
         raise refusal(found)
     files = sum(len(service.plan.targets) for service in settings.services.values())
     print(f"services: {len(settings.services)}, files: {files}; nothing is wrong")
+    for service in unseen:
+        print(
+            f"{service}: no config is kept yet, so that no template was held against its keys",
+            file=sys.stderr,
+        )
     return 0
 
 

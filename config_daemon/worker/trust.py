@@ -79,6 +79,14 @@ class Accepted(NamedTuple):
     again: bool
 
 
+def update_in(raw: bytes) -> ConfigUpdate:
+    """Read a message that was accepted before, without judging it.
+
+    Raises: RejectedUpdate.
+    """
+    return parse_update(cut_tail(raw, crypto_sign_BYTES)[0])[0]
+
+
 class Trust:
     """One keyring, which only a newer one replaces, and the services that this worker follows."""
 

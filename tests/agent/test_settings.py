@@ -14,7 +14,9 @@ from config_daemon.agent import settings as settings_module
 from config_daemon.agent.main import main
 from config_daemon.agent.settings import Settings, load
 from config_daemon.errors import SettingsError
-from tests.worker.updates import KEY
+from config_daemon.worker.keep import Keep
+from config_daemon.worker.trust import Belief
+from tests.worker.updates import KEY, update
 
 PUBLIC = bytes(KEY.verify_key).hex()
 
@@ -261,6 +263,23 @@ def test_check_tells_what_is_wrong_in_the_file_and_around_it_in_one_go(
         assert word in said
     assert "12 settings are wrong" in said
     assert "odd has no file" not in said, "that its only file is not whole is told already"
+
+
+def test_check_renders_what_was_kept_and_says_where_nothing_was(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", "--config", str(file)], {}) == 0
+    assert "router: no config is kept yet" in capsys.readouterr().err
+    kept = Belief(current=update(3, {"port": 1, "log_level": "info"}, service="router"))
+    Keep(tmp_path / "state", "anchor").save("router", kept)
+    (tmp_path / "site.j2").write_text("{{ port }}\n{{ log_levle }}\n")
+    assert main(["check", "--config", str(file)], {}) == 78
+    said = capsys.readouterr().err
+    assert "line 2: 'log_levle' is undefined" in said
+    assert "Did you mean log_level?" in said
+    (tmp_path / "site.j2").write_text("{{ port }}\n{{ log_level }}\n")
+    assert main(["check", "--config", str(file)], {}) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_keys_are_made_once_and_need_no_service(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
