@@ -268,10 +268,16 @@ class RejectedUpdate(ConfigDaemonError):
     """A worker refused a message; `reason` is a word of the protocol's list, `step` the number of the check."""
 
     code = "REJECTED_UPDATE"
-    suggestion = "Nothing needs doing here: the running config is kept. See docs/protocol.md for the reason."
+    suggestion = "What ran before runs on, if anything did. See docs/protocol.md for the reason."
 
     def __init__(
-        self, reason: str, step: int, detail: str = "", contexts: Sequence[ErrorContext] = ()
+        self,
+        reason: str,
+        step: int,
+        detail: str = "",
+        contexts: Sequence[ErrorContext] = (),
+        suggestion: str | None = None,
     ) -> None:
-        super().__init__(f"step {step}: {reason}" + (f" ({detail})" if detail else ""), contexts=contexts)
+        message = f"step {step}: {reason}" + (f" ({detail})" if detail else "")
+        super().__init__(message, contexts=contexts, suggestion=suggestion)
         self.reason, self.step, self.detail = reason, step, detail

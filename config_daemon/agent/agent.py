@@ -11,8 +11,9 @@ import time
 
 from config_daemon import __version__
 from config_daemon.agent.apply import Applier
+from config_daemon.agent.check import problems
 from config_daemon.agent.render import Config
-from config_daemon.agent.settings import Settings
+from config_daemon.agent.settings import Settings, refusal
 from config_daemon.errors import ConfigDaemonError
 from config_daemon.logs import logger
 from config_daemon.notify import Notifier
@@ -25,7 +26,20 @@ OK, FAILED, UNAVAILABLE = 0, 1, 69
 
 AGENT = f"config-agent/{__version__}"
 _LOOK_SECONDS = 0.05
+_Outcomes = dict[str, Outcome | None]
+_OPEN: frozenset[Outcome | None] = frozenset({None, "pending"})
 _log = logger("agent")
+
+
+class NothingCame(ConfigDaemonError):
+    """No config came in time that a fresh beacon knows to be the newest."""
+
+    exit_code = UNAVAILABLE
+    code = "NOTHING_CAME"
+    suggestion = (
+        "Look whether the daemon runs (`config-daemon status`) and the service has a config. "
+        "A beacon comes every 30 s: a longer --timeout waits for it."
+    )
 
 
 class Agent:
@@ -41,6 +55,7 @@ class Agent:
         self._in_force: set[str] = set()
         self._withdrawn: set[str] = set()
         self._flags: dict[str, tuple[str, ...]] = {}
+        self._held: set[str] = set()
         self._refused = False
         self._trouble = ""
         table = settings.table
@@ -64,15 +79,19 @@ class Agent:
     def run_once(self, seconds: float) -> int:
         """Put the newest configs into force and end; return the exit code.
 
-        0: all are in force; 1: one was refused, did not work or was withdrawn; 69: none came in time.
+        0: all are in force; 1: one was refused, did not work or was withdrawn.
+
+        Raises: NothingCame when one did not come in time; SettingsError.
         """
         self._begin()
         threading.Thread(target=self._stop_when_known, args=[seconds], daemon=True).start()
         self._client.run()
         outcomes = self._outcomes()
-        if outcomes <= {"applied"}:
+        if set(outcomes.values()) <= {"applied"}:
             return OK
-        return FAILED if self._refused or outcomes - {"applied", "pending", None} else UNAVAILABLE
+        if self._refused or set(outcomes.values()) - {"applied", *_OPEN}:
+            return FAILED
+        raise NothingCame(f"nothing came within {seconds:g} s: {self._why_nothing(outcomes)}")
 
     def stop(self) -> None:
         """Have `run` return soon; may be called from a signal handler."""
@@ -80,10 +99,16 @@ class Agent:
         self._client.stop()
 
     def _begin(self) -> None:
+        self._settle()
+        # what an earlier life left half done is put back even where the settings are wrong by now
+        if found := problems(self._settings):
+            raise refusal(found)
         _log.info(
             "agent_started", worker=self._settings.worker, broker=str(self._settings.broker),
             services=sorted(self._settings.services),
         )  # fmt: skip
+
+    def _settle(self) -> None:
         for service, applier in self._appliers.items():
             applier.sweep()
             try:
@@ -119,9 +144,12 @@ class Agent:
             _log.info("config_applied", service=service, sequence=sequence, config_version=version)
         elif report.state == "deleted":
             _log.warning("config_withdrawn", service=service, sequence=sequence, config_version=version)
-        elif report.state != "held":
+        elif report.state == "held":
+            if sequence is not None:
+                self._held.add(service)
+        else:
             self._refused = True
-            errors = [f"{one.message} {one.suggestion}" for one in report.errors]
+            errors = [f"{one.message.rstrip('.')}. {one.suggestion}" for one in report.errors]
             _log.warning(
                 "config_refused", service=service, sequence=sequence, config_version=version,
                 state=report.state, reason=report.reason, errors=errors,
@@ -140,10 +168,17 @@ class Agent:
     def _stop_when_known(self, seconds: float) -> None:
         """Stop once nothing is open any more, or the time is over."""
         until = time.monotonic() + seconds
-        while self._outcomes() & {None, "pending"} and time.monotonic() < until:
+        while _OPEN & set(self._outcomes().values()) and time.monotonic() < until:
             if self._stopping.wait(_LOOK_SECONDS):
                 return
         self.stop()
 
-    def _outcomes(self) -> set[Outcome | None]:
-        return {self._client.newest(service) for service in self._settings.services}
+    def _outcomes(self) -> _Outcomes:
+        return {service: self._client.newest(service) for service in self._settings.services}
+
+    def _why_nothing(self, outcomes: _Outcomes) -> str:
+        missing = [service for service, outcome in outcomes.items() if outcome in _OPEN]
+        held = [service for service in missing if service in self._held]
+        if held:
+            return f"there is a config of {', '.join(held)}, and no fresh beacon that lists it as the newest"
+        return self._trouble or f"the broker has no config of {', '.join(missing)}"

@@ -10,7 +10,7 @@ What cannot be undone: whatever a reload did outside of the files.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +74,7 @@ class Applier:
         half = self._journal.load()
         facts = _facts(config)
         before: Files = half or {}
+        is_tried = False
         try:
             found = {target.path: look(target.path) for target in self._plan.targets}
             before = {**found, **before}
@@ -83,7 +84,7 @@ class Applier:
             self._prepare(wanted, facts)
             if half != before:
                 self._journal.save(before)
-            half = before
+            half, is_tried = before, True
             failpoints.reached("agent_journalled")
             self._restore({path: file for path, file in before.items() if path not in wanted})
             self._place(wanted)
@@ -93,6 +94,9 @@ class Applier:
             if half is None:
                 raise
             self._go_back(before, facts, error)
+            if is_tried and any(before.values()):
+                raise RolledBack(error.message, contexts=error.contexts) from error
+            raise
         self._journal.drop()
         return True
 
@@ -128,6 +132,8 @@ class Applier:
         for target in self._plan.targets:
             if target.check:
                 target.check.run(facts, beside(target.path))
+        for path, file in wanted.items():
+            _check_unchanged(path, file)
 
     def _place(self, wanted: Mapping[Path, Found]) -> None:
         """Put what waits beside each file into its place; a file that is as it should be is left alone."""
@@ -135,7 +141,6 @@ class Applier:
             if look(path) == file:
                 unstage(path)
             else:
-                _check_unchanged(path, file)
                 place(path)
             failpoints.reached("agent_amid_placing")
         failpoints.reached("agent_placed")
@@ -162,30 +167,25 @@ class Applier:
         command.run(facts)
 
     def _go_back(self, before: Files, facts: Mapping[str, str], error: ConfigDaemonError) -> None:
-        """Put back what was before, have the program take it, and say so.
+        """Put back what was before, and have the program take it.
 
-        Raises: RolledBack; ApplyFailed when there was nothing before, or going back failed too.
+        Raises: ApplyFailed when that failed too; it says why the way back was taken.
         """
         try:
             self._put_back(before, facts)
         except ApplyFailed as second:
-            what = f"{error.message}; and going back failed: {second.message}"
-            raise ApplyFailed(what, contexts=(*error.contexts, *second.contexts)) from error
+            raise _stuck(second, error) from error
         self._journal.drop()
-        if not any(before.values()):
-            raise ApplyFailed(error.message, contexts=error.contexts) from error
-        raise RolledBack(error.message, contexts=error.contexts) from error
 
     def _put_back(self, before: Files, facts: Mapping[str, str]) -> None:
         self._restore(before)
         failpoints.reached("agent_put_back")
         try:
             self._tell(facts)
-        except ApplyFailed:
-            if any(
-                before.values()
-            ):  # without any file before, there is nothing that a program could run with
-                raise
+        except ApplyFailed as error:
+            # without any file before, there is nothing that a program could run with
+            if any(before.values()):
+                raise _NotUp(error.message, contexts=error.contexts) from error
 
     def _restore(self, before: Files) -> None:
         """Make the files be what they were.
@@ -211,6 +211,25 @@ class Applier:
     def _unstage(self) -> None:
         for target in self._plan.targets:
             unstage(target.path)
+
+
+class _NotUp(ApplyFailed):
+    """All files are what they were, and the program does not run with them."""
+
+    def __init__(self, why: str, contexts: Sequence[ErrorContext]) -> None:
+        what = "the files were put back, but the program did not come up with the old ones either"
+        super().__init__(f"{what}: {why}", contexts=contexts)
+        self.why = why
+
+
+def _stuck(second: ApplyFailed, first: ConfigDaemonError) -> ApplyFailed:
+    """Return one error for a change that failed and for the way back that did; nothing is said twice."""
+    is_same = isinstance(second, _NotUp) and second.why == first.message
+    what = second.message if is_same else f"{second.message}; before that: {first.message}"
+    mend = f"{second.contexts[0].suggestion} It is tried again with the next config and at the next start."
+    whole = ErrorContext("apply", "NOT_PUT_BACK", what, mend, failed_field=second.contexts[0].failed_field)
+    others = [one for one in second.contexts if one.message not in what]
+    return ApplyFailed(what, contexts=[whole, *others], suggestion=mend)
 
 
 def _check_unchanged(path: Path, wanted: Found) -> None:

@@ -8,15 +8,17 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from config_daemon.agent.commands import SEARCH_PATH
 from config_daemon.agent.destination import look
-from config_daemon.agent.render import check_template
+from config_daemon.agent.render import FORMATS, Config, check_template, rendered
 from config_daemon.agent.settings import Settings
 from config_daemon.agent.tables import setting_problem
 from config_daemon.errors import ConfigDaemonError, ErrorContext
+from config_daemon.worker.keep import kept_update
 
 _T = TypeVar("_T")
 
@@ -45,6 +47,21 @@ def problems(settings: Settings) -> list[ErrorContext]:
                     )
                 )
     return list(dict.fromkeys(found))
+
+
+def renderings(settings: Settings) -> tuple[list[ErrorContext], list[str]]:
+    """Render what was kept, in memory; return what would fail, and the services with templates and nothing kept."""
+    found: list[ErrorContext] = []
+    unseen = []
+    for name, service in settings.services.items():
+        update = kept_update(settings.state, name)
+        if update is not None and not update.deleted:
+            config = Config(name, update.config_version, update.config)
+            for target in service.plan.targets:
+                found += _tried(partial(rendered, config=config), target.source)
+        elif any(target.source not in FORMATS for target in service.plan.targets):
+            unseen.append(name)
+    return found, unseen
 
 
 def _state(folder: Path) -> Iterator[ErrorContext]:

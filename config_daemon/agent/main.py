@@ -11,21 +11,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import fcntl
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from config_daemon import __version__, failpoints
 from config_daemon.agent.agent import UNAVAILABLE, Agent
-from config_daemon.agent.check import problems
-from config_daemon.agent.settings import FILE, Settings, identity, load, refusal
-from config_daemon.errors import ConfigDaemonError, SettingsError, UsageError
+from config_daemon.agent.check import problems, renderings
+from config_daemon.agent.settings import FILE, Settings, identity, load, read, refusal
+from config_daemon.errors import ConfigDaemonError, ErrorContext, SettingsError, UsageError
 from config_daemon.notify import Notifier
-from config_daemon.worker.identity import KEYS, own_keys
+from config_daemon.worker.identity import known_keys, own_keys
 
 _EXAMPLES = f"""
 examples:
@@ -33,7 +35,8 @@ examples:
   config-agent --service web --render site.conf.j2:/etc/web/site.conf \\
       --check 'web -t -c {{}}' --reload 'systemctl reload web' --verify 'curl -fsS http://127.0.0.1/health'
   config-agent check                    look at everything in {FILE}
-  config-agent keys > box-7.json        for `config-daemon worker add box-7 --keys box-7.json`
+  config-agent keys --worker box-7 > box-7.json
+                                        for `config-daemon worker add box-7 --service web --keys box-7.json`
 """
 
 
@@ -47,13 +50,13 @@ class Busy(ConfigDaemonError):
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Run the agent; return the exit code."""
     failpoints.arm(environ.get("CONFIG_DAEMON_FAILPOINT", ""))
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         if options.action == "keys":
             return _keys(*identity(_flags(options), environ, options.config))
-        settings = load(_flags(options), environ, options.config, tuple(options.service))
         if options.action == "check":
-            return _check(settings)
+            return _check(*read(_flags(options), environ, options.config, tuple(options.service)))
+        settings = load(_flags(options), environ, options.config, tuple(options.service))
         with _alone(settings.state):
             return _run(settings, options.timeout if options.once else None, environ)
     except ConfigDaemonError as error:
@@ -69,17 +72,26 @@ def _run(settings: Settings, once_seconds: float | None, environ: Mapping[str, s
 
 
 def _keys(worker: str, state: Path) -> int:
-    # an agent that runs has its keys; making them is for one process
-    with contextlib.nullcontext() if (state / KEYS).exists() else _alone(state):
-        sys.stdout.write(own_keys(state, worker).public.to_text())
+    keys = known_keys(state, worker)
+    if keys is None:
+        with _alone(state):
+            keys = own_keys(state, worker).public
+        print(f"made new keys of {worker} in {state}", file=sys.stderr)
+    sys.stdout.write(keys.to_text())
     return 0
 
 
-def _check(settings: Settings) -> int:
-    if found := problems(settings):
+def _check(settings: Settings, wrong: list[ErrorContext]) -> int:
+    refused, unseen = renderings(settings)
+    if found := list(dict.fromkeys([*wrong, *problems(settings), *refused])):
         raise refusal(found)
     files = sum(len(service.plan.targets) for service in settings.services.values())
     print(f"services: {len(settings.services)}, files: {files}; nothing is wrong")
+    for service in unseen:
+        print(
+            f"{service}: no config is kept yet, so that no template was held against its keys",
+            file=sys.stderr,
+        )
     return 0
 
 
@@ -133,8 +145,23 @@ def _render(text: str) -> dict[str, str]:
     return {"template": template, "destination": destination}
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments as every other error is said."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a UsageError with a word for what was meant."""
+        choices = [str(one) for action in self._actions for one in action.choices or ()]
+        known = [*self._option_string_actions, *choices]
+        words = re.findall(r"(?<=invalid choice: ')[^']+|(?<!\S)--[\w-]+", message)
+        near = [
+            one for word in words if word not in known for one in difflib.get_close_matches(word, known, 1)
+        ]
+        mend = f"Did you mean {near[0]}?" if near else "`config-agent --help` says what there is."
+        raise UsageError(message, suggestion=mend)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="config-agent",
         description="Follow services, render their verified configs into files, and have a program take them.",
         epilog=_EXAMPLES,

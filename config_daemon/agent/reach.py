@@ -41,10 +41,10 @@ class ReachReader:
     ) -> None:
         self._table, self._flags, self._environ, self._problems = table, flags, environ, problems
 
-    def worker(self) -> str:
-        """Return this worker's name."""
+    def worker(self, known: str | None = None) -> str:
+        """Return this worker's name; where no source gives one, the `known` one goes before the host's."""
         host = socket.gethostname().partition(".")[0].lower()
-        name = self._table.worker or self._environ.get("CONFIG_AGENT_WORKER") or host
+        name = self._table.worker or self._environ.get("CONFIG_AGENT_WORKER") or known or host
         if not is_name(name):
             mend = (
                 "Set `worker`: lower-case letters, digits and hyphens, beginning with a letter, at most 64."
@@ -57,14 +57,14 @@ class ReachReader:
         given = self._flags.get("state") or self._environ.get("CONFIG_AGENT_STATE")
         return Path(given or self._table.state or self._environ.get("STATE_DIRECTORY") or STATE).absolute()
 
-    def broker(self) -> BrokerAddress | None:
-        """Return where the broker is."""
+    def broker(self) -> BrokerAddress:
+        """Return where the broker is; the default where that cannot be read, which is a problem."""
         from_environment = self._environ.get("MQTT_URL", "") if not self._flags.get("broker") else ""
         try:
             address = BrokerAddress.parse(from_environment or self._table.broker or BROKER)
         except SettingsError as error:
             self._say("INVALID_SETTING", "broker", error.message, error.suggestion)
-            return None
+            return BrokerAddress.parse(BROKER)
         if address.password is not None and not from_environment:
             mend = "Put it into `password_file` (mode 0600), a credential `broker-password`, or MQTT_URL."
             self._say(
@@ -87,7 +87,10 @@ class ReachReader:
                 return text, None
             if file := given.get("public_key_file"):
                 return self._tried("public_key_file", partial(_key_in, file)), None
-        mend = "Set public_key_file to what `config-daemon keys public` printed on the daemon's host."
+        mend = (
+            "Run `config-daemon keys public` on the daemon's host. Give what it prints as a file, by --public-key "
+            "or public_key_file, or as the text of CONFIG_SIGNATURE_PUBLIC_KEY."
+        )
         self._say("MISSING_SETTING", "public_key_file", "there is no key to believe", mend)
         return None, None
 

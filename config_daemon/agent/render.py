@@ -6,13 +6,17 @@ the config lacks is an error; no message repeats a value.
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Callable, Mapping
+import re
+import traceback
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, TemplateNotFound, UndefinedError
+from jinja2.nodes import Name
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tomli_w import dumps
 
@@ -55,12 +59,12 @@ def check_template(source: str) -> None:
     Raises: InvalidConfig.
     """
     if source not in FORMATS:
-        _guarded(source, lambda: _environment(Path(source)).get_template(Path(source).name))
+        _guarded(source, lambda: _environment(Path(source)).get_template(Path(source).name), ())
 
 
 def _from_template(path: Path, config: Config) -> str:
     names = {**config.values, "config": config.values, "service": config.service, "version": config.version}
-    return _guarded(str(path), lambda: _environment(path).get_template(path.name).render(names))
+    return _guarded(str(path), lambda: _environment(path).get_template(path.name).render(names), names)
 
 
 def _environment(path: Path) -> ImmutableSandboxedEnvironment:
@@ -74,19 +78,52 @@ def _environment(path: Path) -> ImmutableSandboxedEnvironment:
     return environment
 
 
-def _guarded(source: str, work: Callable[[], _T]) -> _T:
+def _guarded(source: str, work: Callable[[], _T], names: Iterable[str]) -> _T:
     try:
         return work()
     except TemplateNotFound as error:
         why, mend = f"there is no file {error.name}", "Name a template that is there and can be read."
+        if error.name == Path(source).name and "." not in error.name:
+            why = f"there is no format {error.name!r} ({', '.join(FORMATS)}) and no file of that name"
     except UndefinedError as error:
-        why, mend = f"{error.message}", "Set that key, or write `| default(…)` in the template."
+        why, mend = f"{_place(error, source)[0]}{error.message}", _meant(str(error.message), names)
     except TemplateError as error:
         line = getattr(error, "lineno", None)
         why, mend = (f"line {line}: " if line else "") + str(error.message or type(error).__name__), _MEND
+    except OSError as error:
+        why, mend = f"it cannot be read: {error.strerror}", "Name a template that is there and can be read."
     except Exception as error:  # noqa: BLE001 - whatever a template's expressions provoke
-        why, mend = f"its expressions end in {type(error).__name__}", _MEND  # its text may hold values
+        place, used = _place(error, source)
+        an_expression = f"an expression with {', '.join(used)}" if used else "an expression"
+        why, mend = (
+            f"{place}{an_expression} ends in {type(error).__name__}",
+            _MEND,
+        )  # its text may hold values
     raise _refused("TEMPLATE", source, why, mend)
+
+
+def _meant(message: str, names: Iterable[str]) -> str:
+    """Return how to mend a name that the config lacks."""
+    missing = re.match(r"'([^']*)' is undefined|.* has no attribute '([^']*)'", message)
+    near = difflib.get_close_matches(missing[1] or missing[2], names, 1) if missing else []
+    meant = f"Did you mean {near[0]}? If not: " if near else ""
+    return f"{meant}Set that key, or write `| default(VALUE)` in the template."
+
+
+def _place(error: Exception, source: str) -> tuple[str, list[str]]:
+    """Return where in the templates something failed, as the beginning of a sentence, and the names used there."""
+    folder = Path(source).parent
+    # Jinja2 puts the templates' own files and lines into the traceback
+    lines = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent == folder
+    ]
+    if not lines:
+        return "", []
+    path, number = Path(lines[-1].filename), lines[-1].lineno
+    file = "" if path == Path(source) else f"{path.name}, "
+    parsed = _environment(path).parse(path.read_text(encoding="utf-8"))
+    used = {one.name for one in parsed.find_all(Name) if one.lineno == number}
+    return f"{file}line {number}: ", sorted(used)
 
 
 def _refused(code: str, source: str, why: str, mend: str) -> InvalidConfig:

@@ -64,6 +64,9 @@ class ServiceReader:
         if not is_service(name):
             mend = "Lower-case letters, digits and hyphens, beginning with a letter, at most 64."
             self._say("INVALID_SETTING", where, f"{name!r} cannot name a service", mend)
+        if not table.render:
+            mend = f"Name its files with --render, or in [[{where}.render]]."
+            self._say("MISSING_SETTING", f"{where}.render", f"{name} has no file to render", mend)
         seconds = table.command_seconds
         check = self._command(f"{where}.check", "check", table.check, seconds)
         targets = [
@@ -90,8 +93,9 @@ class ServiceReader:
             if _MODE.fullmatch(table.mode):
                 mode = int(table.mode, 8)
             else:
-                what = f"{where}.mode is not valid: three octal digits"
-                self._say("INVALID_SETTING", f"{where}.mode", what, 'Write it as text, for example "0640".')
+                what = f"{where}.mode is not valid: it has three digits from 0 to 7"
+                mend = 'For the owner, the group and others: 4 to read and 2 to write, such as "0640".'
+                self._say("INVALID_SETTING", f"{where}.mode", what, mend)
         uid, gid = self._owner(f"{where}.owner", table.owner or "")
         own = self._command(f"{where}.check", "check", table.check, seconds)
         source = table.template if table.template in FORMATS else str(Path(table.template).absolute())

@@ -17,6 +17,7 @@ from config_daemon.agent.services import Service, ServiceReader
 from config_daemon.agent.tables import AgentTable, ServiceTable, read_table, setting_problem
 from config_daemon.errors import ErrorContext, SettingsError
 from config_daemon.wire.address import BrokerAddress
+from config_daemon.worker.identity import known_name
 
 FILE = Path("/etc/config-agent/config-agent.toml")
 
@@ -46,7 +47,20 @@ def load(
 
     Raises: SettingsError with every problem.
     """
-    table = _table(flags, file, only)
+    settings, problems = read(flags, environ, file, only)
+    if problems:
+        raise refusal(problems)
+    return settings
+
+
+def read(
+    flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None, only: tuple[str, ...] = ()
+) -> tuple[Settings, list[ErrorContext]]:
+    """Return the settings as far as they can be read, as `load` does, and every problem: to be looked at only.
+
+    Raises: SettingsError when nothing of the file can be read.
+    """
+    table, told = _table(flags, file, only)
     problems: list[ErrorContext] = []
     if not table.services:
         mend = f"Name one with --service and --render, or write {FILE}."
@@ -56,30 +70,35 @@ def load(
     public_key, keyring_file = reach.anchor()
     services = ServiceReader(problems, state)
     plans = {name: services.read(name, one) for name, one in table.services.items()}
-    if problems or broker is None:
-        raise refusal(problems)
-    return Settings(worker, broker, public_key, keyring_file, state, plans, table)
+    settings = Settings(worker, broker, public_key, keyring_file, state, plans, table)
+    return settings, [*told, *(one for one in problems if not _is_told(one, told))]
 
 
 def identity(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None) -> tuple[str, Path]:
-    """Return the worker's name and the state folder, whatever else is missing.
+    """Return the worker's name, by default that of the keys in the state folder, and that folder.
 
     Raises: SettingsError.
     """
-    problems: list[ErrorContext] = []
-    reach = ReachReader(_table(flags, file, ()), flags, environ, problems)
-    found = reach.worker(), reach.state()
+    table, problems = _table(flags, file, ())
+    reach = ReachReader(table, flags, environ, problems)
+    state = reach.state()
+    found = reach.worker(known_name(state)), state
     if problems:
         raise refusal(problems)
     return found
 
 
-def _table(flags: Mapping[str, Any], file: Path | None, only: tuple[str, ...]) -> AgentTable:
+def _table(
+    flags: Mapping[str, Any], file: Path | None, only: tuple[str, ...]
+) -> tuple[AgentTable, list[ErrorContext]]:
     source = str(file or FILE) if file or FILE.exists() else "the command line"
-    table = read_table(_merged(flags, _members(file), only), source)
-    if isinstance(table, list):
-        raise refusal(table)
-    return table
+    return read_table(_merged(flags, _members(file), only), source)
+
+
+def _is_told(problem: ErrorContext, told: list[ErrorContext]) -> bool:
+    """Tell whether it is there only because something of that setting was wrong, and not read, before."""
+    field = problem.failed_field
+    return any(one.failed_field == field or one.failed_field.startswith(f"{field}.") for one in told)
 
 
 def refusal(problems: list[ErrorContext]) -> SettingsError:

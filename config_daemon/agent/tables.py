@@ -6,8 +6,9 @@ is repeated, since one may be a secret in the wrong place.
 
 from __future__ import annotations
 
+import copy
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -35,14 +36,16 @@ class RenderTable(_Table):
 class ServiceTable(_Table):
     """`[services.NAME]`: one service."""
 
-    render: Annotated[list[RenderTable], Field(min_length=1, max_length=64)] = Field(
-        description="the files of this service"
+    render: Annotated[list[RenderTable], Field(max_length=64)] = Field(
+        default_factory=list, description="the files of this service"
     )
     check: Line | None = Field(None, description="looks at each new file, {} is its path")
     reload: Line | None = Field(None, description="has the program take the files")
     verify: Line | None = Field(None, description="asks whether the program runs with them")
     stop: Line | None = Field(None, description="stops the program once its config was withdrawn")
-    on_delete: Literal["keep", "stop"] = Field("keep", description="what to do when the config is withdrawn")
+    on_delete: Literal["keep", "stop"] = Field(
+        "keep", description="what to do when the config is withdrawn: keep or stop"
+    )
     command_seconds: Seconds = Field(30.0, description="how long one command may take")
     attempts: Annotated[int, Field(ge=1, le=20)] = Field(3, description="how often to try reload and verify")
     backoff_seconds: Seconds = Field(1.0, description="the first wait between tries; it doubles")
@@ -77,14 +80,30 @@ _LEVELS: dict[int, type[_Table]] = {
 }  # by the length of a place, such as services.x.reload
 
 
-def read_table(members: Mapping[str, Any], source: str) -> AgentTable | list[ErrorContext]:
-    """Return the table, or every problem in it; `source` names the file for people."""
-    try:
-        return AgentTable.model_validate(members)
-    except ValidationError as error:
-        return [
-            _problem(one["type"], one["loc"], one["msg"], source) for one in error.errors(include_url=False)
-        ]
+def read_table(members: Mapping[str, Any], source: str) -> tuple[AgentTable, list[ErrorContext]]:
+    """Return the table without what is wrong in it, and every problem; `source` names the file for people."""
+    problems: list[ErrorContext] = []
+    rest: Any = copy.deepcopy(dict(members))
+    while True:
+        try:
+            return AgentTable.model_validate(rest), problems
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+            problems = problems or [_problem(one["type"], one["loc"], one["msg"], source) for one in found]
+            # without a name that it must have, a table says nothing
+            _take_out(rest, {one["loc"][:-1] if one["type"] == "missing" else one["loc"] for one in found})
+
+
+def _take_out(members: Any, places: Iterable[tuple[int | str, ...]]) -> None:
+    """Remove members by their places; the last of a list goes first, so that the others keep their numbers."""
+    for place in sorted(places, reverse=True):
+        table = members
+        try:
+            for name in place[:-1]:
+                table = table[name]
+            del table[place[-1]]
+        except (KeyError, IndexError):
+            pass  # it went with a table around it
 
 
 def _problem(kind: str, place: tuple[int | str, ...], message: str, source: str) -> ErrorContext:
@@ -94,11 +113,14 @@ def _problem(kind: str, place: tuple[int | str, ...], message: str, source: str)
         near = difflib.get_close_matches(str(place[-1]), table.model_fields, 1)
         mend = f"Did you mean {near[0]}?" if near else f"The names are {', '.join(table.model_fields)}."
         return setting_problem("UNKNOWN_SETTING", name, f"{name} in {source} is no setting", mend)
-    if kind == "missing" and table:
-        mend = f"Set it: {table.model_fields[str(place[-1])].description}."
+    field = table.model_fields.get(str(place[-1])) if table else None
+    mend = (
+        f"Set it: {field.description}." if field else "Write it as the page docs/agent.md shows it: The file."
+    )
+    if kind == "missing":
         return setting_problem("MISSING_SETTING", name, f"{name} is missing in {source}", mend)
     what = f"{name} in {source} is not valid: {message[:1].lower()}{message[1:]}"
-    return setting_problem("INVALID_SETTING", name, what, f"Mend {name} in {source}.")
+    return setting_problem("INVALID_SETTING", name, what, mend)
 
 
 def setting_problem(code: str, name: str, what: str, mend: str) -> ErrorContext:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from config_daemon.errors import KeyUnavailable
-from config_daemon.wire.workerkeys import SEED_BYTES, WorkerKeys
+from config_daemon.wire.workerkeys import SEED_BYTES, PublicKeys, WorkerKeys
 from config_daemon.worker.durable import DAMAGED, framed, members_of, read, replace
 
 KEYS, PUBLIC, BOOT = "worker.keys", "worker.public.json", "worker.boot"
@@ -40,6 +40,29 @@ def own_keys(folder: Path, worker: str, entropy: Callable[[int], bytes] = os.ura
             suggestion="The worker's user must be able to read and write that folder, and its disk have space.",
         ) from error
     return keys
+
+
+def known_keys(folder: Path, worker: str) -> PublicKeys | None:
+    """Return the public halves of the keys that are there, None before the first start; nothing is written.
+
+    Raises: KeyUnavailable when they are damaged, others may read them, or they cannot be read.
+    """
+    try:
+        keys = _kept(folder / KEYS, worker)
+    except OSError as error:
+        raise KeyUnavailable(
+            f"the worker's keys in {folder} cannot be read: {error.strerror}",
+            suggestion="Run this as the worker's user, or name the right folder.",
+        ) from error
+    return keys.public if keys else None
+
+
+def known_name(folder: Path) -> str | None:
+    """Return the name that was laid beside the keys; None where there is none, or it cannot be read."""
+    try:
+        return PublicKeys.from_text(read(folder / PUBLIC).decode()).worker
+    except (OSError, ValueError, KeyUnavailable):
+        return None
 
 
 def next_boot(folder: Path, unix_ms: int) -> int:

@@ -11,10 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from config_daemon.errors import RejectedUpdate
 from config_daemon.wire.keyring import KEYRING
+from config_daemon.wire.messages import ConfigUpdate
 from config_daemon.wire.status import Attempt
 from config_daemon.worker.durable import DAMAGED, framed, members_of, read, replace
-from config_daemon.worker.trust import Belief, Floor
+from config_daemon.worker.trust import Belief, Floor, update_in
 
 _OUTCOMES = ("pending", "applied", "rejected", "rolled-back", "deleted", None)
 
@@ -33,6 +35,15 @@ class KeptKeyring(NamedTuple):
     past: tuple[bytes, ...]
     steps: tuple[bytes, ...]
     lost: bool
+
+
+def kept_update(folder: Path, service: str) -> ConfigUpdate | None:
+    """Return the config that was taken last, None for none: to be looked at, for nothing is judged or written."""
+    try:
+        raw = _bytes(members_of(read(folder / f"{service}.state"))["current"])
+        return None if raw is None else update_in(raw)
+    except (OSError, RejectedUpdate, *DAMAGED):
+        return None
 
 
 class Keep:

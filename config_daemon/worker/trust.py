@@ -29,6 +29,10 @@ from config_daemon.wire.topics import Topics
 RETIRED, REVOKED = "stale", "revoked-signer"  # what runs was signed by a key that is not believed today
 MAX_PAST_KEYS = 4
 MAX_STEPS, MAX_STEP_BYTES = 8, 1 << 20  # as many as a daemon looks at in one go
+_COMPARE = (
+    "Compare what `config-daemon keys public` prints with this worker's public key (public_key, public_key_file). "
+    "Where they are the same, somebody else writes on the broker. What ran before runs on, if anything did."
+)
 Outcome = Literal["pending", "applied", "rejected", "rolled-back", "deleted"]
 
 
@@ -73,6 +77,14 @@ class Accepted(NamedTuple):
     raw: bytes
     floor: Floor
     again: bool
+
+
+def update_in(raw: bytes) -> ConfigUpdate:
+    """Read a message that was accepted before, without judging it.
+
+    Raises: RejectedUpdate.
+    """
+    return parse_update(cut_tail(raw, crypto_sign_BYTES)[0])[0]
 
 
 class Trust:
@@ -187,6 +199,8 @@ class Trust:
         except RejectedUpdate as rejection:
             if rejection.reason == "bad-signature":
                 self._name_past_key(raw, body_type)
+                untrusted = "it is signed by a key that this worker does not trust"
+                raise RejectedUpdate("bad-signature", 3, untrusted, suggestion=_COMPARE) from rejection
             raise
 
     def _name_past_key(self, raw: bytes, body_type: str) -> None:

@@ -73,6 +73,10 @@ def test_a_check_that_changes_the_file_is_refused(scene: Scene) -> None:
     with pytest.raises(ApplyFailed, match="was changed while it was checked"):
         scene.apply(x="one")
     assert scene.left_over() == [] and not scene.paths[0].exists()
+    scene.paths[0].write_text("before")
+    with pytest.raises(ApplyFailed, match="was changed while it was checked"):
+        scene.apply(x="one")
+    assert scene.paths[0].read_text() == "before", "no file was replaced, so that there is no going back"
 
 
 def test_what_the_program_does_not_come_up_with_is_put_back_and_said(scene: Scene) -> None:
@@ -134,13 +138,31 @@ def test_when_going_back_fails_too_that_is_said_and_tried_at_the_next_start(tmp_
     down = tmp_path / "down"
     down.touch()
     scene.changes = {"reload": scene.command("reload", f"echo told >> {scene.log}; test ! -e {down}")}
-    with pytest.raises(ApplyFailed, match="going back failed"):
+    with pytest.raises(ApplyFailed, match="did not come up with the old ones either") as told:
         scene.apply(2, x="two")
+    assert told.value.message.count("exit code 1") == 1, "what was said already is not said again"
+    assert told.value.contexts[0].message == told.value.message
     assert scene.says() == {"one"}, "the files at least are those before"
     down.unlink()
     assert scene.applier().settle(), "the program has still to be told"
     assert not scene.applier().settle()
     assert scene.left_over() == []
+
+
+def test_a_check_that_fails_is_a_refusal_also_where_an_earlier_set_was_half_done(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.apply(x="one")
+    down = tmp_path / "down"
+    down.touch()
+    scene.changes = {"reload": scene.command("reload", f"test ! -e {down}")}
+    with pytest.raises(ApplyFailed):
+        scene.apply(2, x="two")
+    with pytest.raises(ApplyFailed, match="no such option"):
+        scene.apply(3, x="unchecked")
+    down.unlink()
+    with pytest.raises(ApplyFailed, match="no such option"):
+        scene.apply(4, x="unchecked")
+    assert (scene.says(), scene.left_over()) == ({"one"}, []), "the program was told of the old files now"
 
 
 @pytest.mark.parametrize("free_bytes", [0, 100], ids=["no file fits", "the journal does not fit"])

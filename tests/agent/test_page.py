@@ -10,7 +10,7 @@ from pathlib import Path
 
 from config_daemon.agent.env_format import env_text
 from config_daemon.agent.main import main
-from config_daemon.agent.tables import AgentTable, RenderTable, ServiceTable, read_table
+from config_daemon.agent.tables import RenderTable, ServiceTable, read_table
 from tests.e2e.house import Process, until
 
 PAGE = (Path(__file__).parents[2] / "docs" / "agent.md").read_text()
@@ -48,8 +48,8 @@ def test_the_agents_command_line_is_one(tmp_path: Path) -> None:
 
 
 def test_the_file_has_known_names_only_and_all_defaults_are_as_it_says() -> None:
-    table = read_table(tomllib.loads(block("toml")), "docs/agent.md")
-    assert isinstance(table, AgentTable), table
+    table, problems = read_table(tomllib.loads(block("toml")), "docs/agent.md")
+    assert problems == []
     service, fresh = (
         table.services["stt-worker"],
         ServiceTable(render=[RenderTable(template="env", destination="x")]),

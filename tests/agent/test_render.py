@@ -68,6 +68,8 @@ def test_a_template_can_quote_as_the_env_format_does(tmp_path: Path) -> None:
         ("{{ nested.missing }}", "missing"),
         ("{% if missing %}x{% endif %}", "'missing' is undefined"),
         ("{{ open", "line 1"),
+        ("\n{{ xs }}", "line 2: 'xs' is undefined"),
+        ("\n{{ x / 2 }}", "line 2: an expression with x ends in TypeError"),
         ("{{ x | int(base='a') }}{{ 1 / 0 }}", "ZeroDivisionError"),
         ("{% include 'other.j2' %}", "there is no file other.j2"),
         ("{# nothing #}\n \n", "empty file"),
@@ -101,3 +103,17 @@ def test_a_template_is_checked_without_values(tmp_path: Path) -> None:
         check_template(template(tmp_path, "\n{% if %}"))
     with pytest.raises(InvalidConfig, match=r"there is no file nowhere\.j2"):
         check_template(str(tmp_path / "nowhere.j2"))
+    with pytest.raises(InvalidConfig, match=r"no format 'xml' \(env, json, yaml, toml\) and no file"):
+        check_template(str(tmp_path / "xml"))
+
+
+def test_a_misspelt_key_is_told_with_what_was_meant(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig) as refused:
+        rendered(template(tmp_path, "{{ vad_treshold }}"), config({"vad_threshold": 0.5}))
+    assert refused.value.suggestion.startswith("Did you mean vad_threshold?")
+
+
+def test_of_an_included_template_that_fails_the_line_is_its_own(tmp_path: Path) -> None:
+    (tmp_path / "part.j2").write_text("\n\n{{ x + 1 }}")
+    with pytest.raises(InvalidConfig, match=r"part\.j2, line 3: an expression with x ends in TypeError"):
+        rendered(template(tmp_path, "{% include 'part.j2' %}"), config({"x": "secret"}))

@@ -14,7 +14,9 @@ from config_daemon.agent import settings as settings_module
 from config_daemon.agent.main import main
 from config_daemon.agent.settings import Settings, load
 from config_daemon.errors import SettingsError
-from tests.worker.updates import KEY
+from config_daemon.worker.keep import Keep
+from config_daemon.worker.trust import Belief
+from tests.worker.updates import KEY, update
 
 PUBLIC = bytes(KEY.verify_key).hex()
 
@@ -241,13 +243,102 @@ def test_check_tells_all_that_would_fail_later(
         assert word in said
 
 
+def test_check_tells_what_is_wrong_in_the_file_and_around_it_in_one_go(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "site.j2").unlink()
+    text = file.read_text().replace("worker =", "wroker =").replace('"0640"', '"0999"')
+    text = text.replace("broker.example:1884", "broker.example:x").replace('"false"', '"nosuchcheck {}"')
+    text = text.replace('on_delete = "stop"', 'on_delete = "forget"\nattempts = "many"\nreload = "noreload"')
+    (tmp_path / "key").write_text("no key")
+    more = '[services.odd]\nverify = "noverify"\n[[services.odd.render]]\ntemplate = "json"\n'
+    file.write_text(text + more + "[services.none]\n")
+    assert main(["check", "--config", str(file)], {}) == 78
+    said = capsys.readouterr().err
+    for word in (
+        "wroker", "Did you mean worker?", "render.0.mode", "broker", "on_delete", "keep or stop", "attempts",
+        "public_key_file:", "there is no file site.j2", "nosuchcheck (router)", "noreload (router)",
+        "noverify (odd)", "services.odd.render.0.destination is missing", "none has no file to render",
+    ):  # fmt: skip
+        assert word in said
+    assert "12 settings are wrong" in said
+    assert "odd has no file" not in said, "that its only file is not whole is told already"
+
+
+def test_check_renders_what_was_kept_and_says_where_nothing_was(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", "--config", str(file)], {}) == 0
+    assert "router: no config is kept yet" in capsys.readouterr().err
+    kept = Belief(current=update(3, {"port": 1, "log_level": "info"}, service="router"))
+    Keep(tmp_path / "state", "anchor").save("router", kept)
+    (tmp_path / "site.j2").write_text("{{ port }}\n{{ log_levle }}\n")
+    assert main(["check", "--config", str(file)], {}) == 78
+    said = capsys.readouterr().err
+    assert "line 2: 'log_levle' is undefined" in said
+    assert "Did you mean log_level?" in said
+    (tmp_path / "site.j2").write_text("{{ port }}\n{{ log_level }}\n")
+    assert main(["check", "--config", str(file)], {}) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_keys_are_made_once_and_need_no_service(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["keys", "--state", str(tmp_path / "state"), "--worker", "box-7"]
     assert main(arguments, {}) == 0
-    first = capsys.readouterr().out
+    first = capsys.readouterr()
+    assert f"made new keys of box-7 in {tmp_path}/state" in first.err
     assert main(arguments, {}) == 0
-    assert capsys.readouterr().out == first
-    assert '"worker": "box-7"' in first
+    assert capsys.readouterr() == (first.out, "")
+    assert '"worker": "box-7"' in first.out
+
+
+def test_keys_that_are_there_keep_the_name_that_lies_beside_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["keys", "--state", str(tmp_path / "state")]
+    assert main([*arguments, "--worker", "box-7"], {}) == 0
+    first = capsys.readouterr().out
+    before = {path.name: path.read_bytes() for path in (tmp_path / "state").iterdir()}
+    assert main(arguments, {}) == 0
+    assert capsys.readouterr().out == first, "not under the host's name"
+    assert main([*arguments, "--worker", "other"], {}) == 0
+    assert '"worker": "other"' in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in (tmp_path / "state").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("template", "destination", "said"),
+    [
+        ("xml", "x.xml", "no format 'xml' (env, json, yaml, toml)"),
+        ("missing.j2", "x", "there is no file missing.j2"),
+        ("env", "nowhere/x.env", "has no folder to be in"),
+        ("env", "folder", "is a folder"),
+    ],
+)
+def test_what_can_never_work_ends_at_the_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], template: str, destination: str, said: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    arguments = [
+        "--service", "stt-worker", "--worker", "box-7", "--state", str(tmp_path / "state"), "--broker",
+        "mqtt://127.0.0.1:1", "--render", f"{tmp_path}/{template}:{tmp_path}/{destination}", "--once", "--timeout", "0",
+    ]  # fmt: skip
+    if template == "env":
+        arguments[arguments.index("--render") + 1] = f"env:{tmp_path}/{destination}"
+    assert main(arguments, {"CONFIG_SIGNATURE_PUBLIC_KEY": PUBLIC}) == 78
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("chekc", "check"), ("--rendr", "--render"), ("--on-delete=kep", "keep")]
+)
+def test_a_misspelt_word_of_the_command_line_is_told_with_what_was_meant(
+    capsys: pytest.CaptureFixture[str], word: str, meant: str
+) -> None:
+    assert main([word], {}) == 2
+    said = capsys.readouterr().err
+    assert f"Did you mean {meant}?" in said
+    assert len(said.splitlines()) == 2
 
 
 @pytest.mark.parametrize("render", ["env", "env:", ":/x", "a:b:c"])

@@ -166,6 +166,8 @@ def test_once_fails_where_the_newest_does_not_work(host: Host) -> None:
 def test_once_says_that_nothing_came(host: Host) -> None:
     agent = host.agent("--once", "--timeout", "0.5")
     assert (agent.wait(), host.file.exists()) == (69, False)
+    assert "nothing came within 0.5 s" in "".join(agent.talk)
+    assert "no config of stt-worker" in "".join(agent.talk)
 
 
 def test_a_second_agent_on_the_same_folder_is_refused(host: Host) -> None:
