@@ -29,6 +29,7 @@ RETRY_LAST_SECONDS = 60.0
 AGAIN_FIRST_SECONDS = 0.25
 TURN_SECONDS = 0.25
 GOODBYE_SECONDS = 1.0
+_TAKEN_OVER = 0x8E  # of MQTT 5: another client came with our id
 ONLINE, OFFLINE = b"online", b"offline"
 Protocol = Literal["5", "3.1.1"]
 _VERSIONS = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
@@ -73,6 +74,7 @@ class Subscriber:
         self._stopping = False
         self._inbound: list[tuple[str, bytes]] = []
         self._accepted = False
+        self._parting = ""
         self._redelivery = _Redelivery()
         self._sent: dict[int, str] = {}  # by the number of the packet: what was not acknowledged yet
         self._denied: set[str] = set()
@@ -111,7 +113,7 @@ class Subscriber:
 
     def _session(self) -> str | None:
         """Live through one connection; return what ended it, None when we did."""
-        self._accepted = False
+        self._accepted, self._parting = False, ""
         try:
             client = self._connect()
         except Exception as error:  # noqa: BLE001 - paho raises whatever the other side's bytes provoke
@@ -167,7 +169,7 @@ class Subscriber:
                 return None
         except Exception as error:  # noqa: BLE001 - as above
             detail = f": {error}"
-        return f"the connection to {self._link.address} broke{detail}"
+        return self._parting or f"the connection to {self._link.address} broke{detail}"
 
     def _handle_inbound(self) -> bool:
         inbound, self._inbound = self._inbound, []
@@ -192,6 +194,7 @@ class Subscriber:
         if address.transport == "websockets":
             client.ws_set_options(path=address.path)
         client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         client.on_publish = self._on_publish
@@ -208,6 +211,17 @@ class Subscriber:
         if self._link.presence is not None:
             self._send(client, self._link.presence, ONLINE, retain=True)
         self._greet()
+
+    def _on_disconnect(self, _client: Client, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
+        if not flags.is_disconnect_packet_from_server:
+            return
+        self._parting = f"{self._link.address} ended the connection: {reason}"
+        if reason == _TAKEN_OVER:
+            name = self._link.client_id
+            self._parting = (
+                f"the broker gave our name {name!r} to another connection; "
+                "if no other program should run under it, give each worker a name of its own"
+            )
 
     def _subscribe(self, client: Client) -> None:
         client.subscribe([(one, 1) for one in self._filters])

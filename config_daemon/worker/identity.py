@@ -20,6 +20,7 @@ from config_daemon.wire.workerkeys import SEED_BYTES, PublicKeys, WorkerKeys
 from config_daemon.worker.durable import DAMAGED, framed, members_of, read, replace
 
 KEYS, PUBLIC, BOOT = "worker.keys", "worker.public.json", "worker.boot"
+_SEEDS = ("signing_seed", "box_seed")
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _SEED = re.compile(rf"[0-9a-f]{{{2 * SEED_BYTES}}}")
 
@@ -27,7 +28,8 @@ _SEED = re.compile(rf"[0-9a-f]{{{2 * SEED_BYTES}}}")
 def own_keys(folder: Path, worker: str, entropy: Callable[[int], bytes] = os.urandom) -> WorkerKeys:
     """Return a worker's keys; at its first start they are made, and the public halves laid beside them.
 
-    Raises: KeyUnavailable when they are damaged, others may read them, they are gone, or cannot be made.
+    Raises: KeyUnavailable when they are damaged, another program's, others may read them, they are gone, or
+    cannot be made.
     """
     path = folder / KEYS
     try:
@@ -90,7 +92,8 @@ def _kept(path: Path, worker: str) -> WorkerKeys | None:
         if path.lstat().st_mode & _OTHERS:
             raise _unusable(path, "others than its owner may read it", f"`chmod 600 {path}`, if nobody has.")
         members = members_of(content)
-        seeds = members["signing_seed"], members["box_seed"]
+        is_ours = not members.keys().isdisjoint(_SEEDS)  # what is whole and has none, another program wrote
+        seeds = [members[name] for name in _SEEDS] if is_ours else []
         if not all(isinstance(seed, str) and _SEED.fullmatch(seed) for seed in seeds):
             raise ValueError("a seed is 32 bytes in hex")
     except FileNotFoundError:
@@ -98,7 +101,12 @@ def _kept(path: Path, worker: str) -> WorkerKeys | None:
         return None
     except DAMAGED as error:
         raise _unusable(path, "it is damaged", _RESTORE) from error
-    return WorkerKeys(worker, *map(bytes.fromhex, seeds))
+    if not is_ours:
+        raise _unusable(
+            path, "it belongs to another worker program", "Give this one a state folder of its own."
+        )
+    signing, box = map(bytes.fromhex, seeds)
+    return WorkerKeys(worker, signing, box)
 
 
 def _check_first_start(path: Path) -> None:

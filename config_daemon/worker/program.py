@@ -108,7 +108,7 @@ class Program:
         try:
             self._on_deleted(service)
         except Exception as error:  # noqa: BLE001 - whatever the program raises, the config is withdrawn
-            return (_failed(error, "the program's `on_deleted` failed"),)
+            return (_failed(error, "the program's `on_deleted` failed: "),)
         return ()
 
     def _try(self, handed: Handed) -> Verdict:
@@ -123,13 +123,13 @@ class Program:
             if isinstance(error, Overdue):
                 self._unsure.add(handed.service)
             own = error.contexts if isinstance(error, ConfigDaemonError) else ()
-            contexts = own or [_failed(error, "the program could not apply it")]
+            contexts = own or [_failed(error)]
             return refused(RejectedUpdate("apply-failed", 12, str(error), contexts))
         return _APPLIED
 
 
-def _failed(error: Exception, what: str) -> ErrorContext:
+def _failed(error: Exception, what: str = "") -> ErrorContext:
     said = str(error) if isinstance(error, Overdue) else f"{type(error).__name__}: {error}"
     return ErrorContext(
-        "apply", "APPLY_FAILED", f"{what}: {said}", "Look at the worker's log; what ran before runs on."
+        "apply", "APPLY_FAILED", what + said, "Look at the worker's log; what ran before runs on."
     )

@@ -24,6 +24,7 @@ from config_daemon.wire.address import BrokerAddress
 from config_daemon.wire.keyring import Keyring, installed_keyring, of_key
 from config_daemon.wire.keys import public_key_from_text
 from config_daemon.wire.topics import Topics
+from config_daemon.worker.alone import Alone
 from config_daemon.worker.applying import Applying
 from config_daemon.worker.change import Change, Update, changed_keys
 from config_daemon.worker.client import Link, Protocol, Subscriber
@@ -85,7 +86,7 @@ class ConfigClient:
         self._apply, self._on_deleted, self._report = apply, on_deleted, report
         self._names, topics, folder = tuple(models), Topics(topic_prefix), Path(state)
         trust = Trust(_anchor(public_key, keyring_file), self._names, topics)
-        keys = own_keys(folder, worker)
+        keys, self._alone = own_keys(folder, worker), Alone(folder)
         self.public_keys = keys.public
         self._lookout = Lookout(trust, self._names, topics, worker, lambda *what: self._link.publish(*what))
         self._applying = Applying(apply_seconds, self._idle)
@@ -115,17 +116,21 @@ class ConfigClient:
         self.ended: Ended | None = None  # how `run` ended, where it did
 
     def run(self) -> Ended:
-        """Follow until `stop` is called (`stopped`), or the program asked to be started anew (`restart`)."""
-        self._follower.start()
-        if not self._follower.wants_restart:
-            self._link.run()
-        self.ended = "restart" if self._follower.wants_restart else "stopped"
-        return self.ended
+        """Follow until `stop` is called (`stopped`), or the program asked to be started anew (`restart`).
+
+        Raises: SettingsError when another process uses the state folder.
+        """
+        self._alone.begin()
+        return self._run()
 
     def start(self) -> Self:
-        """Follow in a thread of its own, until `stop`."""
+        """Follow in a thread of its own, until `stop`.
+
+        Raises: as `run`.
+        """
         if self._thread is not None:
             raise RuntimeError("this client was started before; make another one")
+        self._alone.begin()
         self._thread = threading.Thread(target=self._run_aside, name="config-client", daemon=True)
         self._thread.start()
         return self
@@ -173,9 +178,19 @@ class ConfigClient:
     def __exit__(self, *exc: object) -> None:
         self.stop()
 
+    def _run(self) -> Ended:
+        try:
+            self._follower.start()
+            if not self._follower.wants_restart:
+                self._link.run()
+        finally:
+            self._alone.end()
+        self.ended = "restart" if self._follower.wants_restart else "stopped"
+        return self.ended
+
     def _run_aside(self) -> None:
         try:
-            self.run()
+            self._run()
         except BaseException as error:  # noqa: BLE001 - told to whoever stops or waits
             self._death = error
         with self._moved:

@@ -30,6 +30,10 @@ _TYPES = {
     "string_pattern_mismatch": ("invalid_config", "BAD_PATTERN"),
 }
 _INPUT = "Input should be "
+_BEFORE = {
+    "value_error": "Value error, ",
+    "assertion_error": "Assertion failed, ",
+}  # what a class says itself
 
 
 def validator(model: type[BaseModel], service: str) -> Callable[[Mapping[str, Any]], Any]:
@@ -49,7 +53,7 @@ def validator(model: type[BaseModel], service: str) -> Callable[[Mapping[str, An
 def _context(model: type[BaseModel], service: str, error: dict[str, Any]) -> ErrorContext:
     path, kind = error["loc"], error["type"]
     key, secret = ".".join(map(str, path)), _is_secret(model, path)
-    said = str(error["msg"])
+    said = str(error["msg"]).removeprefix(_BEFORE.get(kind, ""))
     expected = said.removeprefix(_INPUT) if said.startswith(_INPUT) else ""
     category, code = _TYPES.get(kind) or _coarse(kind)
     shown = "" if code == "MISSING_FIELD" else _shown(error["input"])

@@ -21,6 +21,9 @@ function seedsIn(path) {
   if (kept !== null && statSync(path).mode & 0o077) {
     throw new Error(`${path} can be read by others: chmod 600 it, and enrol this worker again with new keys`);
   }
+  if (kept !== null && !("signing" in kept && "box" in kept)) {
+    throw new Error(`${path} belongs to another worker program: give this one a folder of its own`);
+  }
   if (kept !== null) return kept;
   if (readdirSync(dirname(path)).some((name) => name.endsWith(".state"))) {
     throw new Error(`${path} is gone: put it back, or empty its folder and enrol this worker again with new keys`);

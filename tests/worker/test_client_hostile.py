@@ -71,6 +71,23 @@ def test_nonsense_neither_ends_the_run_nor_keeps_it_from_a_good_broker(name: str
 
 
 @pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        (0x8E, "the broker gave our name 'kitchen' to another connection"),
+        (0x8B, "ended the connection: Server shutting down"),
+    ],
+)
+def test_why_the_broker_ends_a_connection_is_told_where_it_says_so(reason: int, said: str) -> None:
+    def script(peer: Peer, _number: int) -> None:
+        peer.welcome()
+        peer.send(bytes([0xE0, 2, reason, 0]))
+        peer.packet()
+
+    with fake_broker(script) as url, Following(url, client_id="kitchen") as following:
+        assert said in following.notes.get(timeout=5)
+
+
+@pytest.mark.parametrize(
     "accept", ["Sec-WebSocket-Accept:x", "Sec-WebSocket-Accept: x", "Connection: close", ""]
 )
 def test_a_server_that_speaks_no_websockets_does_not_end_the_run(accept: str) -> None:

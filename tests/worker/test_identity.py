@@ -8,6 +8,7 @@ import pytest
 
 from config_daemon.errors import KeyUnavailable
 from config_daemon.wire.workerkeys import PublicKeys
+from config_daemon.worker.durable import framed
 from config_daemon.worker.identity import BOOT, KEYS, PUBLIC, next_boot, own_keys
 from tests.worker.full_disk import full_disk
 
@@ -38,6 +39,17 @@ def test_damaged_keys_are_an_error_and_no_reason_for_new_ones(tmp_path: Path, co
         own_keys(tmp_path, "kitchen")
     assert "worker add NAME --keys" in refusal.value.suggestion
     assert (tmp_path / KEYS).read_bytes() == content
+
+
+def test_the_keys_of_another_worker_program_are_not_called_damaged(tmp_path: Path) -> None:
+    content = framed({"signing": "ab" * 32, "box": "cd" * 32})  # as examples/node writes them
+    (tmp_path / KEYS).write_bytes(content)
+    (tmp_path / KEYS).chmod(0o600)
+    with pytest.raises(KeyUnavailable, match="belongs to another worker program") as refusal:
+        own_keys(tmp_path, "kitchen")
+    assert "a state folder of its own" in refusal.value.suggestion
+    assert refusal.value.__cause__ is refusal.value.__context__ is None, "one traceback, without our insides"
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {KEYS: content}
 
 
 @pytest.mark.parametrize("witness", [PUBLIC, BOOT])

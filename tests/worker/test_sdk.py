@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from config_daemon.errors import InvalidConfig, KeyUnavailable, SettingsError, UsageError
 from config_daemon.wire.status import Status
@@ -173,7 +173,8 @@ def test_an_apply_that_raises_keeps_the_config_before_and_says_why(
         edge.next()
         edge.on_apply = lambda change: 1 / 0
         source.config({"number": 2})
-        assert "ZeroDivisionError" in edge.verdict("rejected").errors[0].message
+        (error,) = edge.verdict("rejected").errors
+        assert error.message == "ZeroDivisionError: division by zero", "`apply-failed` says the rest"
         status = source.status(tmp_path / "state", attempt("rejected"))
         assert told(status) == (first, first + 2, "rejected", "apply-failed")
         assert edge.client.values() == {"number": 1}
@@ -217,6 +218,36 @@ def test_values_that_the_class_does_not_take_are_told_field_by_field(
     assert "number" in found["nubmer"].suggestion
     assert {found[key].received_value for key in ("nubmer", "vad.token")} == {"********"}
     assert "hunter2" not in said.model_dump_json()
+
+
+class Loads(BaseModel):
+    """A class with checks of its own, as people write them."""
+
+    whisper_model: str
+    beams: int = 1
+
+    @field_validator("whisper_model")
+    @classmethod
+    def _exists(cls, name: str) -> str:
+        if name != "small":
+            raise ValueError(f"no such model here: {name}")
+        return name
+
+    @field_validator("beams")
+    @classmethod
+    def _is_even(cls, beams: int) -> int:
+        if beams % 2:
+            raise AssertionError("an even number of beams")
+        return beams
+
+
+def test_what_a_check_in_the_class_says_is_told_as_it_was_said(
+    source: Source, program: Callable[..., Program]
+) -> None:
+    with program(model=Loads) as edge:
+        source.config({"whisper_model": "large-v3", "beams": 3})
+        said = [error.message for error in edge.verdict("rejected").errors]
+    assert said == ["whisper_model: no such model here: large-v3", "beams: an even number of beams"]
 
 
 def test_a_check_of_the_programs_own_may_take_the_place_of_a_class(
