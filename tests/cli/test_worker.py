@@ -22,6 +22,7 @@ from config_daemon.store.status import StatusBoard
 from config_daemon.wire.messages import timestamp
 from config_daemon.wire.status import Attempt, Problem, Running, Status
 from config_daemon.wire.workerkeys import WorkerKeys
+from config_daemon.worker.identity import KEYS, own_keys
 from tests.cli.conftest import Cli, Daemon, refused
 
 AT = "2026-01-02T03:04:05.678Z"
@@ -194,6 +195,15 @@ def test_a_file_that_holds_no_keys_is_refused(cli: Cli, text: str) -> None:
     )
 
 
+def test_a_private_file_is_named_as_such_and_nothing_of_it_is_shown(cli: Cli, tmp_path: Path) -> None:
+    own_keys(tmp_path, "box-1", lambda count: b"\x07" * count)
+    private = tmp_path / KEYS
+    result = cli("worker", "add", "box-1", "--service", SERVICE, "--keys", str(private))
+    refused(result, 78, "private file", "worker.public.json")
+    assert "07" * 32 in private.read_text()
+    assert "0707" not in result.err
+
+
 def test_who_is_not_there_cannot_be_removed(cli: Cli, tmp_path: Path) -> None:
     add(cli, tmp_path, "box-1")
     refused(cli("worker", "remove", "box1"), 5, "Did you mean 'box-1'?")
@@ -208,6 +218,13 @@ def test_a_row_that_was_altered_is_listed_and_can_be_removed(cli: Cli, tmp_path:
 
 
 # how they are told --------------------------------------------------------------------------------
+
+
+def test_one_worker_is_shown_alone(cli: Cli, fleet: Fleet, tmp_path: Path) -> None:
+    for seed, name in enumerate(("box-1", "box-2"), 1):
+        add(cli, tmp_path, name, seed)
+    assert [one["worker"] for one in cli.json("worker", "list", "box-2")] == ["box-2"]
+    refused(cli("worker", "list", "box2"), 5, "there is no worker", "Did you mean 'box-2'?")
 
 
 def test_each_worker_is_told_with_what_it_lacks(cli: Cli, fleet: Fleet, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ TABLES = {  # what the API reads
     ],
     "workers": [
         "worker", "service", "expected", "status_json", "verified", "key_id", "boot", "n", "seen_at", "presence",
+        "presence_at",
         "state", "reason", "response_time_ms", "applied_ms",
     ],
     "convergence": ["service", "body_json"],
