@@ -74,7 +74,8 @@ class Fleet:
     def tell(self, version: int, service: str = SERVICE, needs: tuple[str, ...] = ()) -> None:
         target = Target(version, 1, version)
         standings = {
-            name: standing_of(target, known, False, 999.0) for name, (known, _) in self._said.items()
+            name: standing_of(target, known, name in self._presence, 999.0)
+            for name, (known, _) in self._said.items()
         }
         for name, (known, seen) in self._said.items():
             self._board.worker(
@@ -314,8 +315,28 @@ def test_top_fits_a_small_terminal_and_ends_with_q(cli: Cli, fleet: Fleet, tmp_p
     for number in range(30):
         add(cli, tmp_path, f"box-{number:02}", number + 1)
         fleet.says(f"box-{number:02}", 1 if number else None)
+    seen = first_screen(cli, "80")
+    assert b" more" in seen
+    assert len(seen.split(b"\n")) <= 25
+
+
+@pytest.mark.parametrize("columns", ["50", "80"])
+def test_top_tells_all_of_a_worker_that_left_where_there_is_room(
+    cli: Cli, fleet: Fleet, tmp_path: Path, columns: str
+) -> None:
+    add(cli, tmp_path, "box-1")
+    fleet.says("box-1", None)
+    fleet.left("box-1", 12.0)
+    seen = first_screen(cli, columns)
+    for word in (b"offline", b"purpose", b"stopped", b"health", b"1 of 1 service"):
+        assert word in seen, word
+    assert "…".encode() not in seen
+
+
+def first_screen(cli: Cli, columns: str) -> bytes:
+    """Return the first screen of `top` on a terminal with 24 lines; q ends it."""
     leader, follower = pty.openpty()
-    size = {"COLUMNS": "80", "LINES": "24", "TERM": "xterm"}
+    size = {"COLUMNS": columns, "LINES": "24", "TERM": "xterm"}
     process = subprocess.Popen(
         [sys.executable, "-m", "config_daemon.cli.main", "top", "--data", str(cli.folder)],
         stdin=follower, stdout=follower, stderr=follower, env=os.environ | size, close_fds=True,
@@ -325,8 +346,6 @@ def test_top_fits_a_small_terminal_and_ends_with_q(cli: Cli, fleet: Fleet, tmp_p
     while b"q ends" not in seen:
         assert select.select((leader,), (), (), 20)[0], seen
         seen += os.read(leader, 65536)
-    assert b" more" in seen
-    assert len(seen.split(b"\n")) <= 25
     os.write(leader, b"q")
     while process.poll() is None:
         if select.select((leader,), (), (), 10)[0]:
@@ -336,6 +355,7 @@ def test_top_fits_a_small_terminal_and_ends_with_q(cli: Cli, fleet: Fleet, tmp_p
                 break
     assert process.wait(10) == 0
     os.close(leader)
+    return seen
 
 
 # wait ---------------------------------------------------------------------------------------------
