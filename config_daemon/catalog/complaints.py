@@ -162,9 +162,19 @@ def _suggestion(
         meant = nearest(value, field.allowed)
         if meant:
             return f"Did you mean {meant}? The choices are: {', '.join(field.allowed)}."
+    if code == OUT_OF_RANGE and field and (near := _nearest_limit(field, value)) is not None:
+        return f"The nearest that it takes is {near}."
     if expected:
         return f"Give {expected}."
     return f"Compare with what runs now: config-daemon get {service} --source."
+
+
+def _nearest_limit(field: Field, value: Any) -> int | float | None:
+    if not isinstance(value, int | float):
+        return None
+    if field.maximum is not None and value > field.maximum:
+        return field.maximum
+    return field.minimum if field.minimum is not None and value < field.minimum else None
 
 
 def _received(code: str, field: Field | None, key: str, value: Any, shape: Shape) -> str:

@@ -6,6 +6,7 @@ import click
 
 from config_daemon.cli.arguments import reason_option, yes_option
 from config_daemon.cli.session import Session, standard
+from config_daemon.cli.words import meant
 from config_daemon.errors import NotFound, StoreUnavailable, UsageError
 
 
@@ -31,6 +32,14 @@ def command(session: Session, service: str, reason: str | None, yes: bool) -> No
     if not is_service(service):
         raise UsageError("this can be no service's name", suggestion="See `config-daemon services --all`.")
     _refuse_known(session, service)
+    if _is_purged(session, service):
+        session.show(
+            {"purged": True, "service": service, "already": True},
+            lambda: (
+                f"{service} was purged already; the daemon clears its topic whenever something is shown there"
+            ),
+        )
+        return
     session.say(
         f"The broker will hold nothing of {service} any more. A worker that was away since will not hear that it was"
         " deleted."
@@ -55,7 +64,28 @@ def _refuse_known(session: Session, service: str) -> None:
         raise still_lives(service)
     is_orphan = any(found[:2] == ("orphan-retained", service) for found in session.view.conditions())
     if row is None and session.daemon_alive and not is_orphan:
+        near = meant(service, _purgeable(session))
         raise NotFound(
             f"{service} was not deleted, and no orphan is retained: there is nothing to purge",
-            suggestion="See `config-daemon services --all`.",
+            suggestion=f"Did you mean '{near}'?" if near else "See `config-daemon services --all`.",
         )
+
+
+def _purgeable(session: Session) -> set[str]:
+    """Return what could have been meant: services that are there or were deleted, and orphans."""
+    orphans = {subject for name, subject, *_ in session.view.conditions() if name == "orphan-retained"}
+    return orphans | set(session.reports.rows())
+
+
+def _is_purged(session: Session, service: str) -> bool:
+    """Tell whether marks say that a service was purged as it was deleted last; False where nobody can tell."""
+    from config_daemon.errors import ConfigDaemonError
+    from config_daemon.store.marks import load
+    from config_daemon.store.ports import Tombstone
+
+    try:
+        row = session.reports.row(service)
+        marks = load(session.files.marks, session.ground.keys.hmac_keys())
+    except ConfigDaemonError:
+        return False
+    return isinstance(row, Tombstone) and marks is not None and marks.purged.get(service) == row.version

@@ -50,7 +50,8 @@ def replace_store(session: Session, wish: Wish, *, yes: bool, dry_run: bool = Fa
             "database": str(session.ground.files.database),
             **_foreseen(session, wish),
         }
-        session.show(foreseen, lambda: preview(foreseen, wish))
+        foreseen["goes_ahead"] = not _is_needless(foreseen, wish)
+        session.show(foreseen, lambda: f"{preview(foreseen, wish)}\n{_verdict(foreseen)}")
         return
     if not yes:
         if not session.as_json:
@@ -87,6 +88,15 @@ def _foreseen(session: Session, wish: Wish) -> dict[str, Any]:
         arguments = {**wish.arguments(), "kind": wish.kind}
         return ask(session, PREVIEW, wish.reason, arguments, ANSWER_SECONDS)
     return _here(session, wish, foresee)
+
+
+def _verdict(foreseen: dict[str, Any]) -> str:
+    """Return what would come of it without --dry-run."""
+    if foreseen["goes_ahead"]:
+        return "Nothing was changed; without --dry-run it would ask you, and then do this."
+    return (
+        "Nothing was changed; without --dry-run it would refuse, because nothing is wrong with the database."
+    )
 
 
 def _is_needless(foreseen: dict[str, Any], wish: Wish) -> bool:

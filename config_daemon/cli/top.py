@@ -16,13 +16,16 @@ import click
 
 from config_daemon.cli.printing import visible
 from config_daemon.cli.session import Session, standard
+from config_daemon.cli.words import counted
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
 REFRESH_SECONDS = 1.0
 KEY_SECONDS = 0.1
 _FRAME_LINES, _LEAST_ROWS = 8, 3  # what stands around the two tables; rows that each of them has at least
+_NARROW = 72  # columns, below which only these are shown:
+_ESSENTIAL = ("service", "worker", "state", "health", "why")
 _COLOURS = {
     "healthy": "green", "applied": "green", "confirmed": "green", "pending": "yellow", "in-flight": "yellow",
     "starting": "yellow", "offline": "dim", "unverified": "dim", "deleted": "dim", "stopped": "dim",
@@ -96,7 +99,19 @@ def gather(session: Session) -> dict[str, Any]:
 def _headline(facts: dict[str, Any]) -> str:
     if not facts["running"]:
         return f"{facts['status']}: no daemon is running"
-    return f"{facts['status']}: database {facts['database_status']}, mode {facts['mode']}, broker {facts['broker']}"
+    troubled, total = len(_troubled(facts)), sum(bool(one["health"]) for one in facts["services"])
+    services = f"{troubled} of {counted(total, 'service')} not healthy, " if troubled else ""
+    return (
+        f"{facts['status']}: {services}database {facts['database_status']}, mode {facts['mode']},"
+        f" broker {facts['broker']}"
+    )
+
+
+def _troubled(facts: dict[str, Any]) -> list[str]:
+    """Return the services that are unhealthy by their workers, or that none runs any more."""
+    from config_daemon.core.convergence import IMPAIRED
+
+    return [one["service"] for one in facts["services"] if one["health"].partition(",")[0] in IMPAIRED]
 
 
 def _plain(facts: dict[str, Any]) -> str:
@@ -130,8 +145,16 @@ def _condition(one: dict[str, Any]) -> str:
     return f"{one['severity']}: {one['name']} ({one['subject']}): {one['detail']}"
 
 
-def _screen(facts: dict[str, Any], columns: int, lines: int) -> RenderableType:
-    """Return the page, cut to the terminal's size."""
+def _fitting(facts: dict[str, Any], console: Console) -> RenderableType:
+    """Return the page with every word where there is room for that, else cut to the terminal's size."""
+    page = _screen(facts, console.width, console.height, is_folded=True)
+    if len(console.render_lines(page)) <= console.height:
+        return page
+    return _screen(facts, console.width, console.height, is_folded=False)
+
+
+def _screen(facts: dict[str, Any], columns: int, lines: int, is_folded: bool) -> RenderableType:
+    """Return the page, each row on a line unless it is folded; a narrow one has fewer columns."""
     from rich.console import Group
     from rich.text import Text
 
@@ -139,10 +162,11 @@ def _screen(facts: dict[str, Any], columns: int, lines: int) -> RenderableType:
     room = max(2 * _LEAST_ROWS, lines - _FRAME_LINES - len(shown))
     services, workers = facts["services"], facts["workers"]
     colour = _COLOURS.get(facts["status"], "red")
+    colour = "yellow" if colour == "green" and _troubled(facts) else colour
     few = min(len(services), max(_LEAST_ROWS, room - len(workers), room // 3))
     parts: list[RenderableType] = [
-        Text(visible(_headline(facts)), f"bold {colour}", no_wrap=True, overflow="ellipsis"),
-        *(Text(f"  {visible(_condition(one))}", no_wrap=True, overflow="ellipsis") for one in shown),
+        Text(visible(_headline(facts)), f"bold {colour}", no_wrap=not is_folded, overflow="ellipsis"),
+        *(Text(f"  {visible(_condition(one))}", no_wrap=not is_folded, overflow="ellipsis") for one in shown),
     ]  # fmt: skip
     if len(facts["conditions"]) > len(shown):
         parts.append(
@@ -151,28 +175,34 @@ def _screen(facts: dict[str, Any], columns: int, lines: int) -> RenderableType:
     services = sorted(
         services, key=lambda one: (one["health"] in ("", "healthy"), one["state"] == "confirmed")
     )
-    parts.append(_table(_SERVICES, [_service_row(one) for one in services], few, 2, columns))
+    parts.append(_table(_SERVICES, [_service_row(one) for one in services], few, columns, is_folded))
     parts.append(
-        _table(_WORKERS, [_worker_row(one) for one in workers], max(_LEAST_ROWS, room - few), 2, columns)
+        _table(
+            _WORKERS, [_worker_row(one) for one in workers], max(_LEAST_ROWS, room - few), columns, is_folded
+        )
     )
     parts.append(Text("q ends", style="dim"))
     return Group(*parts)
 
 
 def _table(
-    head: tuple[str, ...], rows: list[tuple[str, ...]], most: int, coloured: int, columns: int
+    head: tuple[str, ...], rows: list[tuple[str, ...]], most: int, columns: int, is_folded: bool
 ) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
+    places = [place for place, name in enumerate(head) if columns >= _NARROW or name in _ESSENTIAL]
+    coloured = head.index("state")
+
     made = Table(box=None, padding=(0, 1), expand=True, header_style="bold", pad_edge=False)
-    for place, name in enumerate(head):
-        made.add_column(name, no_wrap=True, overflow="ellipsis", ratio=1 if place == len(head) - 1 else None,
-                        max_width=max(8, columns // 3))  # fmt: skip
+    for place in places:
+        is_last = place == places[-1]
+        made.add_column(head[place], no_wrap=not is_folded, overflow="fold" if is_folded else "ellipsis",
+                        ratio=1 if is_last else None, max_width=None if is_last else max(8, columns // 3))  # fmt: skip
     for row in rows[:most]:
         cells = [Text(visible(cell)) for cell in row]
         cells[coloured].stylize(_COLOURS.get(row[coloured], "red"))
-        made.add_row(*cells)
+        made.add_row(*(cells[place] for place in places))
     if len(rows) > most:
         made.add_row(f"… {len(rows) - most} more", style="dim")
     return made
@@ -185,7 +215,7 @@ def _live(session: Session) -> None:
     console = Console()
     with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(_screen(gather(session), console.width, console.height), refresh=True)
+            live.update(_fitting(gather(session), console), refresh=True)
             until = time.monotonic() + REFRESH_SECONDS
             while time.monotonic() < until:
                 if pressed(KEY_SECONDS) in ("q", "Q", "\x03", "\x04"):

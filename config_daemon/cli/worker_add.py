@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 16 << 10
 
 
-@click.command()
+@click.command(short_help="Expect a worker, known by its own keys.")
 @click.argument("name")
 @click.option(
     "--service", "services", type=Service(), multiple=True, required=True, metavar="S",
@@ -28,7 +28,7 @@ MAX_BYTES = 16 << 10
 )  # fmt: skip
 @click.option(
     "--keys", metavar="FILE", required=True,
-    help="Its public keys: worker.public.json of its state folder, or what `config-agent keys` prints (- for stdin).",
+    help="Its public keys: worker.public.json of its state folder (- for stdin).",
 )  # fmt: skip
 @click.option("--replace", is_flag=True, help="Take these keys in place of the ones that are known.")
 @reason_option

@@ -15,22 +15,26 @@ if TYPE_CHECKING:
 HEAD = ("worker", "service", "state", "runs", "wanted", "seen", "flags", "why")
 
 
-@click.command(name="list")
+@click.command(name="list", short_help="Show the workers and what they run.")
+@click.argument("name", required=False)
 @standard
 @click.pass_obj
-def list_(session: Session) -> None:
-    """List the workers, a line for each of their services: what they run, what is wanted, and why they differ.
+def list_(session: Session, name: str | None) -> None:
+    """List the workers, or the one that is named: what they run, what is wanted, and why they differ.
+
+    Each of their services has a line.
 
     Who is not expected is `unverified`: anybody may speak in any name, and nothing of it counts.
 
     \b
     config-daemon worker list
+    config-daemon worker list box-7
     config-daemon worker list --json
     """
     from config_daemon.cli.edge_told import ago
     from config_daemon.cli.tables import table
 
-    found = listed(session)
+    found = listed(session) if name is None else _named(name, listed(session))
     rows = [
         (one["worker"], one["service"], one["state"], one["runs"] or "",
          "deleted" if one["deleted"] else one["wanted"] or "", ago(one["seen_seconds"]),
@@ -42,6 +46,16 @@ def list_(session: Session) -> None:
         session.say("no worker is expected: `config-daemon worker add NAME --service S --keys FILE`")
     elif not session.daemon_alive:
         session.say("note: no daemon is running; nobody hears what these workers say")
+
+
+def _named(name: str, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the lines of one worker. Raises: NotFound."""
+    from config_daemon.cli.worker_remove import no_worker
+
+    its = [one for one in found if one["worker"] == name]
+    if not its:
+        raise no_worker(name, {one["worker"] for one in found})
+    return its
 
 
 def listed(session: Session) -> list[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import click
 
 from config_daemon.cli.arguments import reason_option
@@ -11,7 +13,7 @@ from config_daemon.cli.words import meant
 from config_daemon.errors import NotFound
 
 
-@click.command()
+@click.command(short_help="Expect a worker no more.")
 @click.argument("name")
 @reason_option
 @standard
@@ -30,16 +32,21 @@ def remove(session: Session, name: str, reason: str | None) -> None:
         reader.close()
     names = {*known.rows, *known.altered}
     if name not in names:
-        near = meant(name, names)
-        raise NotFound(
-            f"there is no worker {quoted(name)}",
-            suggestion=f"Did you mean '{near}'?"
-            if near
-            else "Run `config-daemon worker list` to see who is expected.",
-        )
+        raise no_worker(name, names)
     writer = session.writer()
     try:
         writer.change_workers(lambda db, deed: remove_row(db, deed, name), by=session.actor, reason=reason)
     finally:
         writer.close()
     session.show({"worker": name, "outcome": "removed"}, lambda: f"{name} is expected no more")
+
+
+def no_worker(name: str, names: Collection[str]) -> NotFound:
+    """Return the error for a name that no worker has, with the one that was probably meant."""
+    near = meant(name, names)
+    return NotFound(
+        f"there is no worker {quoted(name)}",
+        suggestion=f"Did you mean '{near}'?"
+        if near
+        else "Run `config-daemon worker list` to see who is expected.",
+    )

@@ -79,7 +79,9 @@ CONDITIONS: dict[str, Kind] = {
     "lkg-unwritable": Kind("warning", False, "Make the data folder writable and free space."),
     "foreign-write": Kind("warning", False, "Find who else may write config topics; the messages were put right."),
     "readback-unavailable": Kind("critical", False, "Let the daemon's user read the config topics in the ACL."),
-    "worker-row-altered": Kind("warning", False, "Run `config-daemon worker add NAME --replace`, or remove it."),
+    "worker-row-altered": Kind(
+        "warning", False, "Run `config-daemon worker add NAME --service S --keys FILE --replace`, or remove it."
+    ),
     "status-refused": Kind("warning", False, "Find who else writes that worker's topic, or add its present keys."),
     "workers-unheard": Kind("warning", False, "Let the daemon connect twice, and read status and presence in the ACL."),
     "convergence-denied": Kind("warning", False, "Let the daemon's user write the convergence topics in the ACL."),

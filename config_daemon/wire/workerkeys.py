@@ -25,6 +25,7 @@ from config_daemon.wire.topics import is_name
 
 SEED_BYTES = 32
 _KEY = re.compile(r"[0-9a-f]{64}")
+_PRIVATE = '"signing'  # begins a member of worker.keys, and of nothing public
 _MEMBERS = {"worker", "verify_key", "box_key"}
 
 
@@ -63,10 +64,15 @@ class PublicKeys:
 
         Raises: KeyUnavailable when it is anything else, or a key is none.
         """
+        if _PRIVATE in text:
+            raise KeyUnavailable(
+                "this is the worker's private file, which never leaves it: you want worker.public.json beside it",
+                suggestion="Delete every copy of the private file that is not on the worker.",
+            )
         try:
             members = values.parse(text)
         except values.BadJson as error:
-            raise _refused(str(error)) from error
+            raise _refused("it is not one JSON object") from error
         if not isinstance(members, dict) or set(members) != _MEMBERS:
             raise _refused(f"it must have the members {', '.join(sorted(_MEMBERS))} and no other")
         if not all(isinstance(one, str) for one in members.values()) or not is_name(members["worker"]):
@@ -101,5 +107,5 @@ def _check_hex(name: str, text: str) -> None:
 def _refused(why: str) -> KeyUnavailable:
     return KeyUnavailable(
         f"these are no public keys of a worker: {why}",
-        suggestion="Use the file that the worker wrote: `config-agent keys` prints it.",
+        suggestion="Use worker.public.json of the worker's state folder: every worker writes it there at its start.",
     )

@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+from config_daemon.store.finishing import numbers_of
+from config_daemon.store.ground import load_ground
 from tests.cli.conftest import Cli, Daemon, refused
 from tests.e2e.house import until
 
@@ -52,3 +54,14 @@ def test_the_daemon_clears_a_tombstone_or_an_orphan(cli: Cli, daemon: Daemon) ->
         daemon.answers(found[0].stem, "done", {"service": service, "version": 2})
         assert json.loads(asking.communicate(timeout=30)[0])["purged"] is True
         found[0].unlink()
+
+
+def test_a_misspelt_service_is_told_what_was_meant_and_a_purge_is_not_repeated(
+    cli: Cli, daemon: Daemon
+) -> None:
+    deleted(cli)
+    refused(cli("purge", "routr"), 5, "nothing to purge", "Did you mean 'router'?")
+    keys = load_ground(cli.folder, {}, {}).keys.hmac_keys()
+    numbers_of(cli.files, keys, 1).write(purged={"router": 2})
+    assert "was purged already" in cli.ok("purge", "router").out
+    assert not list(cli.files.requests.glob("*.json"))

@@ -175,3 +175,15 @@ def test_nothing_of_a_journal_is_obeyed_by_a_terminal(lived: Cli) -> None:
     assert done is not None
     journal.write(ground.files.rebuild_info, replace(done, by="\x1b[2Jsomebody"), keys[0])
     assert "by \\x1b[2Jsomebody" in lived("status").out
+
+
+def test_a_dry_run_says_whether_it_would_go_ahead(lived: Cli) -> None:
+    for words, goes_ahead in (
+        (("rebuild",), False),
+        (("rebuild", "--force"), True),
+        (("restore", "--from", "lkg"), True),
+    ):
+        foreseen = lived.json(*words, "--dry-run")
+        assert foreseen["goes_ahead"] is goes_ahead
+        assert ("it would refuse" in lived.ok(*words, "--dry-run").out) is not goes_ahead
+        assert lived(*words, text="n\n", terminal=True).code == (1 if goes_ahead else 4)

@@ -22,6 +22,7 @@ from config_daemon.store.status import StatusBoard
 from config_daemon.wire.messages import timestamp
 from config_daemon.wire.status import Attempt, Problem, Running, Status
 from config_daemon.wire.workerkeys import WorkerKeys
+from config_daemon.worker.identity import KEYS, own_keys
 from tests.cli.conftest import Cli, Daemon, refused
 
 AT = "2026-01-02T03:04:05.678Z"
@@ -73,7 +74,8 @@ class Fleet:
     def tell(self, version: int, service: str = SERVICE, needs: tuple[str, ...] = ()) -> None:
         target = Target(version, 1, version)
         standings = {
-            name: standing_of(target, known, False, 999.0) for name, (known, _) in self._said.items()
+            name: standing_of(target, known, name in self._presence, 999.0)
+            for name, (known, _) in self._said.items()
         }
         for name, (known, seen) in self._said.items():
             self._board.worker(
@@ -194,6 +196,15 @@ def test_a_file_that_holds_no_keys_is_refused(cli: Cli, text: str) -> None:
     )
 
 
+def test_a_private_file_is_named_as_such_and_nothing_of_it_is_shown(cli: Cli, tmp_path: Path) -> None:
+    own_keys(tmp_path, "box-1", lambda count: b"\x07" * count)
+    private = tmp_path / KEYS
+    result = cli("worker", "add", "box-1", "--service", SERVICE, "--keys", str(private))
+    refused(result, 78, "private file", "worker.public.json")
+    assert "07" * 32 in private.read_text()
+    assert "0707" not in result.err
+
+
 def test_who_is_not_there_cannot_be_removed(cli: Cli, tmp_path: Path) -> None:
     add(cli, tmp_path, "box-1")
     refused(cli("worker", "remove", "box1"), 5, "Did you mean 'box-1'?")
@@ -208,6 +219,13 @@ def test_a_row_that_was_altered_is_listed_and_can_be_removed(cli: Cli, tmp_path:
 
 
 # how they are told --------------------------------------------------------------------------------
+
+
+def test_one_worker_is_shown_alone(cli: Cli, fleet: Fleet, tmp_path: Path) -> None:
+    for seed, name in enumerate(("box-1", "box-2"), 1):
+        add(cli, tmp_path, name, seed)
+    assert [one["worker"] for one in cli.json("worker", "list", "box-2")] == ["box-2"]
+    refused(cli("worker", "list", "box2"), 5, "there is no worker", "Did you mean 'box-2'?")
 
 
 def test_each_worker_is_told_with_what_it_lacks(cli: Cli, fleet: Fleet, tmp_path: Path) -> None:
@@ -297,8 +315,28 @@ def test_top_fits_a_small_terminal_and_ends_with_q(cli: Cli, fleet: Fleet, tmp_p
     for number in range(30):
         add(cli, tmp_path, f"box-{number:02}", number + 1)
         fleet.says(f"box-{number:02}", 1 if number else None)
+    seen = first_screen(cli, "80")
+    assert b" more" in seen
+    assert len(seen.split(b"\n")) <= 25
+
+
+@pytest.mark.parametrize("columns", ["50", "80"])
+def test_top_tells_all_of_a_worker_that_left_where_there_is_room(
+    cli: Cli, fleet: Fleet, tmp_path: Path, columns: str
+) -> None:
+    add(cli, tmp_path, "box-1")
+    fleet.says("box-1", None)
+    fleet.left("box-1", 12.0)
+    seen = first_screen(cli, columns)
+    for word in (b"offline", b"purpose", b"stopped", b"health", b"1 of 1 service"):
+        assert word in seen, word
+    assert "…".encode() not in seen
+
+
+def first_screen(cli: Cli, columns: str) -> bytes:
+    """Return the first screen of `top` on a terminal with 24 lines; q ends it."""
     leader, follower = pty.openpty()
-    size = {"COLUMNS": "80", "LINES": "24", "TERM": "xterm"}
+    size = {"COLUMNS": columns, "LINES": "24", "TERM": "xterm"}
     process = subprocess.Popen(
         [sys.executable, "-m", "config_daemon.cli.main", "top", "--data", str(cli.folder)],
         stdin=follower, stdout=follower, stderr=follower, env=os.environ | size, close_fds=True,
@@ -308,8 +346,6 @@ def test_top_fits_a_small_terminal_and_ends_with_q(cli: Cli, fleet: Fleet, tmp_p
     while b"q ends" not in seen:
         assert select.select((leader,), (), (), 20)[0], seen
         seen += os.read(leader, 65536)
-    assert b" more" in seen
-    assert len(seen.split(b"\n")) <= 25
     os.write(leader, b"q")
     while process.poll() is None:
         if select.select((leader,), (), (), 10)[0]:
@@ -319,6 +355,7 @@ def test_top_fits_a_small_terminal_and_ends_with_q(cli: Cli, fleet: Fleet, tmp_p
                 break
     assert process.wait(10) == 0
     os.close(leader)
+    return seen
 
 
 # wait ---------------------------------------------------------------------------------------------
