@@ -170,6 +170,14 @@ def test_once_says_that_nothing_came(host: Host) -> None:
     assert "no config of stt-worker" in "".join(agent.talk)
 
 
+def test_a_wrong_public_key_is_named_as_what_is_wrong(host: Host) -> None:
+    host.key.write_text("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
+    host.house.daemon()
+    (told,) = said(host.agent(), "config_refused")["errors"]
+    assert "signed by a key that this worker does not trust" in told
+    assert "config-daemon keys public" in told and "public_key_file" in told
+
+
 def test_a_second_agent_on_the_same_folder_is_refused(host: Host) -> None:
     said(host.agent(), "agent_started")
     second = host.agent()
