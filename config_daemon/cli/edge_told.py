@@ -45,7 +45,7 @@ def why(line: WorkerView, has_other_keys: bool = False) -> str:
     it left stands beside everything else.
     """
     if not line.expected:
-        return "not expected: its word does not count until `config-daemon worker add`"
+        return f"not expected: its word does not count until `config-daemon worker add {line.worker}`"
     told = "" if line.state in ("applied", None) else _trouble(line, has_other_keys)
     if not line.has_left:
         return told

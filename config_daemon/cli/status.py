@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from config_daemon.cli.arguments import Service, no_config
 from config_daemon.cli.printing import visible
 from config_daemon.cli.session import DEV_LOG, Session, standard
 from config_daemon.cli.tables import table
@@ -16,11 +17,15 @@ HEALTHY, DEGRADED, UNHEALTHY = 0, 7, 8
 
 
 @click.command()
+@click.argument("service", required=False, type=Service())
 @click.option("--nagios", is_flag=True, help="One line and the exit codes 0, 1, 2 of monitoring plugins.")
 @standard
 @click.pass_obj
-def command(session: Session, nagios: bool) -> int:
-    """Tell how the daemon is: exit 0 healthy, 7 degraded, 8 unhealthy or not running."""
+def command(session: Session, service: str | None, nagios: bool) -> int:
+    """Tell how the daemon is: exit 0 healthy, 7 degraded, 8 unhealthy or not running.
+
+    With a service, only its line is shown; the exit code is that of the daemon all the same.
+    """
     word, alive, facts, conditions = look(session)
     code = {"healthy": HEALTHY, "degraded": DEGRADED}.get(word, UNHEALTHY)
     if nagios:
@@ -32,6 +37,10 @@ def command(session: Session, nagios: bool) -> int:
 
     rotation, rebuilt = open_rotation(session), last_rebuild(session)
     services = [row._asdict() for row in session.view.services()] if alive else []
+    if service is not None and alive:
+        services = [row for row in services if row["service"] == service]
+        if not services:
+            raise no_config(session, service)
     for row in services:
         del row["effective_json"], row["sources_json"], row["error_json"]
         row.update(_edge(session, row["service"]))

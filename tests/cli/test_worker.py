@@ -289,6 +289,12 @@ def test_status_tells_of_a_service_whose_workers_fail_and_is_degraded(cli: Cli, 
     assert cli("status", "--nagios").code == 1
 
 
+def test_status_shows_one_service_alone(cli: Cli, fleet: Fleet, daemon: Daemon) -> None:
+    daemon.publishes("router", 1, {})
+    assert [one["service"] for one in cli.json("status", "router")["services"]] == ["router"]
+    refused(cli("status", "routr"), 5, "Did you mean 'router'?")
+
+
 def test_status_names_the_cause_where_it_lies_in_another_service(
     cli: Cli, fleet: Fleet, daemon: Daemon
 ) -> None:
