@@ -105,6 +105,12 @@ class SettingsError(ConfigDaemonError):
     code = "SETTINGS"
     suggestion = "Mend the setting named above and start again."
 
+    def __init__(
+        self, message: str, *, suggestion: str | None = None, contexts: Sequence[ErrorContext] = ()
+    ) -> None:
+        super().__init__(message, suggestion=suggestion, contexts=contexts)
+        self.add_note(self.suggestion)  # for a program on the library that lets it pass: below its traceback
+
 
 class KeyUnavailable(SettingsError):
     """A key cannot be read, or must not be used as it lies there."""

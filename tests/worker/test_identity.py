@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,11 @@ def test_the_keys_of_another_worker_program_are_not_called_damaged(tmp_path: Pat
     with pytest.raises(KeyUnavailable, match="belongs to another worker program") as refusal:
         own_keys(tmp_path, "kitchen")
     assert "a state folder of its own" in refusal.value.suggestion
-    assert refusal.value.__cause__ is refusal.value.__context__ is None, "one traceback, without our insides"
+    told = "".join(traceback.format_exception(refusal.value))
+    assert told.count("Traceback") == 1, "not our insides before it"
+    assert told.endswith("Give this one a state folder of its own.\n"), (
+        "a program that lets it pass says how to mend it"
+    )
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {KEYS: content}
 
 
