@@ -23,7 +23,7 @@ from bench.figure import Line, Measure, Outcome, Scope
 
 FIGURES = (
     "latency", "burst", "cold", "scale", "commits", "idle", "checks", "command", "cache", "trusting", "heal", "rotate",
-    "fallback", "damage", "lkg", "worker", "convergence",
+    "fallback", "damage", "lkg", "worker", "convergence", "agent",
 )  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 
