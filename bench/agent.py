@@ -1,8 +1,8 @@
 """The agent: from a commit until its file is there, and until the program was reloaded.
 
 One service, rendered as JSON, with a reload command that copies the file aside. The clock starts when the commit has
-returned and stops when the new value is seen in the file, and in the copy; both are looked at all the time. The worker's
-steps, two renames with their syncs and the start of `/bin/cp` are within, and so is the daemon.
+returned and stops when the new value is seen in the file, and in the copy; both are looked at all the time. The daemon,
+the worker's steps, the renames with their syncs and the start of `/bin/cp` are within.
 """
 
 from __future__ import annotations
