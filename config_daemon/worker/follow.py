@@ -301,7 +301,10 @@ class Follower:
                 attempt = belief.attempt  # it was a re-seal of what ran
         self._say(service, accepted, self._conclude(service, ended(belief, verdict, attempt), verdict))
         if verdict.state != "applied" and belief.previous is not None:
-            self._say(service, *self._try_kept(service, belief.previous))
+            if self._is_busy():
+                self._unstarted.append(service)
+            else:
+                self._say(service, *self._try_kept(service, belief.previous))
 
     def _try_kept(self, service: str, raw: bytes) -> tuple[Accepted | None, Verdict]:
         """Apply a message that was accepted before, and tell how that ended."""

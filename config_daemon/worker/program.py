@@ -1,7 +1,9 @@
 """The program at the edge: what it checks of a config, how it takes one, what it runs.
 
 Laws: `apply` is called only with values that passed the program's own check; values that run already are not
-handed over again; whatever the program raises becomes a verdict, and what ran before is taken to run on.
+handed over again; whatever the program raises becomes a verdict, and what ran before is told to run on. After
+an attempt that failed nobody knows whether it does, unless the program says so (`RolledBack`): whatever comes
+next is handed over, equal values too.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ class Program:
         self._calendar = calendar
         self._updates: dict[str, ConfigUpdate] = {}
         self._running: dict[str, Running] = {}
-        self._unsure: set[str] = set()
+        self._unsure: set[str] = set()  # of these a try has failed: the values told may not be in force
 
     def update(self, service: str) -> ConfigUpdate | None:
         """Return the message that runs."""
@@ -96,6 +98,8 @@ class Program:
         if not self.runs(accepted):
             verdict = self._try(Handed(service, values, accepted.update, source))
             if verdict is not _APPLIED:
+                if verdict.state != "rolled-back":
+                    self._unsure.add(service)
                 return verdict
             failpoints.reached("worker_after_apply")
         self._unsure.discard(service)
@@ -120,8 +124,6 @@ class Program:
         except RestartNeeded:
             return Verdict("pending", "restart-needed", (RESTART_NEEDED,))
         except Exception as error:  # noqa: BLE001 - whatever the program raises, the old config stays
-            if isinstance(error, Overdue):
-                self._unsure.add(handed.service)
             own = error.contexts if isinstance(error, ConfigDaemonError) else ()
             contexts = own or [_failed(error)]
             return refused(RejectedUpdate("apply-failed", 12, str(error), contexts))

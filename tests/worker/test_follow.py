@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from config_daemon.worker.apply import RolledBack
 from config_daemon.worker.follow import Follower
 from config_daemon.worker.keep import Keep
 from config_daemon.worker.report import Report
@@ -102,6 +103,28 @@ def test_a_reseal_with_equal_values_is_taken_and_not_applied(edge: Edge) -> None
     assert life.applied == [{"a": [1, {"b": None}]}]
     assert life.receive(update(3, {"a": [1, {"b": None}]})).state == "applied"
     assert len(life.attempts) == 1
+
+
+def test_after_a_failed_attempt_nobody_knows_what_runs_and_equal_values_are_handed_over(edge: Edge) -> None:
+    edge.receive(update(1))
+    edge.receive(update(2, {"failing": 1}))
+    assert edge.receive(update(3, {"number": 1})).state == "applied"
+    assert edge.attempts == [{"number": 1}, {"failing": 1}, {"number": 1}]
+    assert edge.receive(update(4, {"number": 1})).state == "applied"
+    assert len(edge.attempts) == 3, "now it is known again"
+
+
+@pytest.mark.parametrize("later", [update(2, {"invalid": 1}), update(2, {"back": 1})])
+def test_what_was_not_tried_or_was_put_back_leaves_no_doubt_about_what_runs(edge: Edge, later: bytes) -> None:
+    def taken(values: Any) -> None:
+        if "back" in values:
+            raise RolledBack("no")
+
+    edge.on_apply = taken
+    edge.receive(update(1))
+    edge.receive(later)
+    assert edge.receive(update(3, {"number": 1})).state == "applied"
+    assert edge.applied == [{"number": 1}], "it was not handed over again"
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,10 @@ def attempt(state: str) -> Callable[[Status], bool]:
     return lambda status: status.last_attempt is not None and status.last_attempt.state == state
 
 
+def raising(error: BaseException) -> object:
+    raise error
+
+
 # changes ------------------------------------------------------------------------------------------
 
 
@@ -492,6 +496,29 @@ def test_notes_go_to_the_programs_log_unless_it_takes_them(
     monkeypatch.setattr(logging.getLogger("config_daemon.worker"), "handle", lambda record: said.set())
     with ConfigClient(SERVICE, worker="edge", broker=proxy.url, state=tmp_path, public_key=PUBLIC_KEY):
         assert said.wait(5)
+
+
+def test_the_config_before_waits_for_an_unfinished_one_that_is_late_at_the_start(
+    source: Source, program: Callable[..., Program], tmp_path: Path
+) -> None:
+    first = source.config({"number": 1})
+    edge = program()
+    with edge:
+        edge.next()
+        edge.on_apply = lambda change: raising(RestartNeeded())
+        second = source.config({"number": 2})
+        edge.verdict("pending")
+    end, again = threading.Event(), program(apply_seconds=0.05)
+    again.on_apply = lambda change: end.wait(10) if change.new["number"] == 2 else None
+    with again:
+        assert again.verdict("rejected").sequence == second
+        status = source.status(tmp_path / "state", attempt("rejected"))
+        assert told(status) == (None, second, "rejected", "apply-failed")
+        end.set()
+        assert [again.next().new["number"], again.next().new["number"]] == [2, 1]
+        assert again.verdict("applied").sequence == first
+        status = source.status(tmp_path / "state", lambda one: one.boot == status.boot and runs(first)(one))
+        assert told(status) == (first, second, "rejected", "apply-failed")
 
 
 def test_an_overdue_start_of_one_service_keeps_the_other_waiting_and_not_for_ever(

@@ -214,21 +214,34 @@ def failed(speaking: Speaking) -> None:
     speaking.after(update(2, {"failing": 1}))
 
 
+def refused(speaking: Speaking) -> None:
+    speaking.after(update(1))
+    speaking.after(update(2, {"invalid": 1}))
+
+
 def test_a_reseal_of_what_runs_does_not_hide_a_failure(speaking: Speaking) -> None:
+    refused(speaking)
+    assert told(speaking.after(update(3, {"number": 1}))) == (3, 2, "rejected", "invalid")
+    assert told(speaking.next_life().connect()) == (3, 2, "rejected", "invalid")
+
+
+def test_equal_values_after_a_failed_attempt_are_tried_and_told(speaking: Speaking) -> None:
     failed(speaking)
-    assert told(speaking.after(update(3, {"number": 1}))) == (3, 2, "rejected", "apply-failed")
-    assert told(speaking.next_life().connect()) == (3, 2, "rejected", "apply-failed")
+    speaking.edge.on_apply = raising(OSError("the disk is full"))
+    assert told(speaking.after(update(3, {"number": 1}))) == (1, 3, "rejected", "apply-failed")
+    speaking.edge.on_apply = lambda values: None
+    assert told(speaking.after(update(4, {"number": 1}))) == (4, 4, "applied", None)
 
 
 def test_a_reseal_that_a_crash_interrupts_does_not_hide_a_failure(speaking: Speaking) -> None:
-    failed(speaking)
+    refused(speaking)
     kept = speaking.edge.keep.save
     saved = iter([None])
     speaking.edge.keep.save = lambda *what: kept(*what) if next(saved, "late") is None else killed()  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         speaking.edge.deliver(update(3, {"number": 1}))
     assert speaking.edge.kept().outcome == "pending"
-    assert told(speaking.next_life().connect()) == (3, 2, "rejected", "apply-failed")
+    assert told(speaking.next_life().connect()) == (3, 2, "rejected", "invalid")
 
 
 def killed() -> None:
