@@ -12,7 +12,6 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Required, Self, TypedDict, Unpack
 
@@ -68,16 +67,15 @@ class AsyncConfigClient:
         self._apply, self._on_deleted, self._report = apply, on_deleted, report
         self._seconds = apply_seconds
         told: dict[str, Any] = {} if note is None else {"note": lambda text: self._call(note, text)}
-        self._client = ConfigClient(
-            services, apply=self._hand_over, on_deleted=self._withdraw, report=self._say,
+        self._client = _Blocking(
+            lambda: self._was_iterated and not self._is_iterated, services, apply=self._hand_over, on_deleted=self._withdraw, report=self._say,
             apply_seconds=apply_seconds + GRACE_SECONDS, **told, **options,
         )  # fmt: skip
         self.public_keys = self._client.public_keys
         self._loop: asyncio.AbstractEventLoop | None = None
         self._current: Future[object] | None = None
         self._offers: asyncio.Queue[_Offer | None] = asyncio.Queue()
-        self._is_iterated, self._is_stopping = False, False
-        self._taken: dict[str, Change] = {}  # what nobody iterated over when it came
+        self._is_iterated, self._was_iterated, self._is_stopping = False, False, False
         self._moved, self._over = asyncio.Event(), asyncio.Event()
         self._death: BaseException | None = None
 
@@ -117,19 +115,21 @@ class AsyncConfigClient:
     async def changes(self) -> AsyncIterator[Change]:
         """Yield every change, beginning with what runs; one counts as applied when the next is asked for.
 
-        Who leaves the loop has not applied the last one. Ends with the client.
+        Who leaves the loop has not applied the last one, and what comes then waits for another loop, which
+        begins with what runs again. Ends with the client.
 
         Raises: UsageError where there is an `apply`, or another loop.
         """
         if self._apply is not None or self._is_iterated:
             raise UsageError(
-                "changes go to one place", suggestion="Give `apply`, or iterate over `changes()` once."
+                "changes go to one place",
+                suggestion="Give `apply`, or iterate over `changes()` in one place at a time.",
             )
-        self._is_iterated, offer = True, None
+        offer, self._is_iterated = None, True
+        self._was_iterated = True
+        self._client.begin_anew()
         try:
-            for change in list(self._taken.values()):
-                yield change
-            while (offer := await self._offers.get()) is not None:
+            while not self._over.is_set() and (offer := await self._offers.get()) is not None:
                 yield offer.change
                 offer.end(None)
         finally:
@@ -208,12 +208,10 @@ class AsyncConfigClient:
     async def _take(self, change: Change) -> None:
         if self._apply is not None:
             await self._limited(self._apply(change))
-        elif self._is_iterated:
+        elif self._was_iterated:
             offer = _Offer(change)
             self._offers.put_nowait(offer)
             await offer.done
-        else:
-            self._taken[change.service] = _joined(self._taken.get(change.service), change)
 
     async def _limited(self, work: Awaitable[object]) -> None:
         try:
@@ -236,12 +234,19 @@ class AsyncConfigClient:
         self._offers.put_nowait(None)
 
 
-def _joined(first: Change | None, change: Change) -> Change:
-    """Return two changes in a row as one."""
-    if first is None:
-        return change
-    keys = tuple(sorted({*first.keys, *change.keys}))
-    return replace(change, old=first.old, keys=keys)
+class _Blocking(ConfigClient):
+    """The client that does the work; while `is_away`, what comes waits."""
+
+    def __init__(self, is_away: Callable[[], bool], services: Any, **options: Any) -> None:
+        self._is_away = is_away
+        super().__init__(services, **options)
+
+    def begin_anew(self) -> None:
+        """Have what runs handed over once more."""
+        self._begin_anew()
+
+    def _is_busy(self) -> bool:
+        return self._is_away() or super()._is_busy()
 
 
 class _Offer:

@@ -122,6 +122,13 @@ class Follower:
             return True
         return self._take(service, belief, accepted)
 
+    def again(self, service: str) -> None:
+        """Hand over once more what runs, to a program that has lost it."""
+        belief = self._belief[service]
+        if self._program.running(service) is not None and belief.outcome != "pending":
+            self._program.forget(service)
+            self._start_service(service)
+
     def tick(self) -> None:
         """Do and report what comes by the passing of time alone: nobody may have said anything for a while."""
         self._lookout.tick()

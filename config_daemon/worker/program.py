@@ -107,6 +107,11 @@ class Program:
         self._running[service] = running_of(accepted, source, self._calendar())
         return _APPLIED
 
+    def forget(self, service: str) -> None:
+        """Take it that nothing runs: the program has lost what it was given."""
+        self._updates.pop(service, None)
+        self._running.pop(service, None)
+
     def delete(self, service: str) -> tuple[ErrorContext, ...]:
         """Tell the program that its config was withdrawn; return what it said to that."""
         try:

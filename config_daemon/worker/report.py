@@ -70,8 +70,8 @@ def cannot_keep(error: OSError) -> ErrorContext:
 STILL_APPLYING = ErrorContext(
     "apply",
     "STILL_APPLYING",
-    "the program has not come back from the config before, although its time is over",
-    "This one is handed over once it has; if it hangs, restart the worker's program.",
+    "the program takes nothing now: it has not come back from the config before, or left its loop over changes",
+    "This one is handed over once it does; if it hangs, restart the worker's program.",
 )
 RESTART_NEEDED = ErrorContext(
     "apply",

@@ -93,7 +93,7 @@ class ConfigClient:
         self._follower = Follower(
             trust, Keep(folder, trust.anchor), self._names, topics, self._hand_over, self._say, self._lookout,
             {name: _check(one, name) for name, one in models.items() if one is not None},
-            first_use, on_revoked, self._withdraw, lambda: self._applying.is_busy,
+            first_use, on_revoked, self._withdraw, lambda: self._is_busy(),
         )  # fmt: skip
         self._statuses = Statuses(
             keys, lambda: next_boot(folder, unix_ms()), self._names, topics, self._follower.standing,
@@ -110,6 +110,7 @@ class ConfigClient:
         )  # fmt: skip
         self._plain: dict[str, Mapping[str, Any]] = {}
         self._values: dict[str, Any] = {}
+        self._again: set[str] = set()  # the program asked to be handed these over anew
         self._moved = threading.Condition()
         self._thread: threading.Thread | None = None
         self._death: BaseException | None = None
@@ -212,7 +213,22 @@ class ConfigClient:
             )
         return service
 
+    def _is_busy(self) -> bool:
+        """Tell whether the program can take nothing now."""
+        return self._applying.is_busy
+
+    def _begin_anew(self) -> None:
+        """Have what runs handed over once more, as to a program that has nothing; from any thread."""
+        self._again = set(self._names)
+
+    def _repeat(self) -> None:
+        for service in self._names if self._again and not self._is_busy() else ():
+            if service in self._again:
+                self._follower.again(service)
+                self._again.discard(service)
+
     def _tick(self) -> None:
+        self._repeat()
         self._follower.tick()
         self._tell()
         if self._follower.wants_restart:
@@ -234,8 +250,12 @@ class ConfigClient:
         # the program may change what it is given; what differs next time is told by what was sent
         new = copy.deepcopy(handed.values) if handed.values is plain else handed.values
         update = handed.update
+        if service in self._again:
+            self._again.discard(service)
+            self._plain.pop(service, None)
+        old = self._values.get(service) if service in self._plain else None
         change = Change(
-            service, self._values.get(service), new, changed_keys(self._plain.get(service), plain),
+            service, old, new, changed_keys(self._plain.get(service), plain),
             Update(update.generation, update.sequence, update.config_version, handed.source),
         )  # fmt: skip
         if self._apply is not None:

@@ -108,6 +108,94 @@ def test_a_loop_over_changes_begins_with_what_runs(
     play(scene)
 
 
+def test_a_second_loop_over_changes_begins_with_what_runs_now_and_with_nothing_older(
+    source: Source, client: Callable[..., AsyncConfigClient]
+) -> None:
+    async def scene() -> None:
+        source.config({"number": 1})
+        async with client() as edge:
+            await edge.wait_for(SERVICE, 5)
+            async with aclosing(edge.changes()) as changes:
+                assert (await anext(changes)).new == {"number": 1}
+                source.config({"number": 2, "more": True})
+                assert (await anext(changes)).new == {"number": 2, "more": True}
+                following = asyncio.ensure_future(anext(changes))
+                while edge.values() != {"number": 2, "more": True}:
+                    await asyncio.sleep(0.01)
+                following.cancel()
+                await asyncio.wait([following])
+            async with aclosing(edge.changes()) as changes:
+                change = await anext(changes)
+                assert (change.old, change.new) == (None, {"number": 2, "more": True})
+                assert change.keys == ("more", "number")
+
+    play(scene)
+
+
+def test_a_loop_that_fails_has_applied_nothing_and_what_comes_then_waits_for_the_next_loop(
+    source: Source, client: Callable[..., AsyncConfigClient], tmp_path: Path
+) -> None:
+    async def scene() -> None:
+        source.config({"number": 1})
+        async with client() as edge:
+            await edge.wait_for(SERVICE, 5)  # taken before anybody iterates
+            with pytest.raises(ZeroDivisionError):
+                async with aclosing(edge.changes()) as changes:
+                    async for change in changes:
+                        raise ZeroDivisionError
+            status = await asyncio.to_thread(source.status, tmp_path, attempt("rejected"))
+            assert told(status) == (None, 1, "rejected", "apply-failed")
+            second = source.config({"number": 2})
+            status = await asyncio.to_thread(source.status, tmp_path, attempt("pending"))
+            assert told(status) == (None, second, "pending", "still-applying")
+            async with aclosing(edge.changes()) as changes:
+                assert (await anext(changes)).new == {"number": 2}
+                following = asyncio.ensure_future(anext(changes))
+                assert (await asyncio.to_thread(source.status, tmp_path, runs(second))).running
+                following.cancel()
+                await asyncio.wait([following])
+
+    play(scene)
+
+
+def test_every_loop_over_the_changes_of_a_client_that_has_ended_ends(
+    source: Source, client: Callable[..., AsyncConfigClient]
+) -> None:
+    async def scene() -> None:
+        source.config({"number": 1})
+        edge = client().start()
+
+        async def numbers() -> list[int]:
+            return [change.new["number"] async for change in edge.changes()]
+
+        first = asyncio.ensure_future(numbers())
+        await edge.wait_for(SERVICE, 5)
+        await edge.stop()
+        assert await first == [1]
+        assert await numbers() == await numbers() == []
+
+    play(scene)
+
+
+def test_a_loop_from_the_start_is_given_the_kept_config_once(
+    source: Source, client: Callable[..., AsyncConfigClient]
+) -> None:
+    async def scene() -> None:
+        source.config({"number": 1})
+        async with client() as edge:
+            await edge.wait_for(SERVICE, 5)
+        given: list[int] = []
+        async with client() as edge, aclosing(edge.changes()) as changes:
+            async for change in changes:
+                given.append(change.new["number"])
+                if given[-1] == 2:
+                    break
+                source.config({"number": 2})
+        assert given == [1, 2]
+
+    play(scene)
+
+
 def test_nothing_blocks_the_event_loop(source: Source, client: Callable[..., AsyncConfigClient]) -> None:
     async def scene() -> None:
         longest, stopped = 0.0, asyncio.Event()
