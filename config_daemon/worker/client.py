@@ -2,7 +2,7 @@
 
 Laws: every connection is a fresh client; messages are handled by the caller's thread, one after the
 other, and never inside a callback; what is to be delivered again is, by subscribing anew; what the broker
-does not let us say is noted once, and breaks nothing.
+does not let us say is noted once, and breaks nothing; what a broker can make us keep is bounded.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 
 from config_daemon.wire.address import BrokerAddress
+from config_daemon.worker.bounds import MAX_QUEUED, BoundedClient, Inbound, connect_properties
 
 KEEPALIVE_SECONDS = 15
 CONNECT_SECONDS = 5.0
@@ -30,6 +31,7 @@ AGAIN_FIRST_SECONDS = 0.25
 TURN_SECONDS = 0.25
 GOODBYE_SECONDS = 1.0
 _TAKEN_OVER = 0x8E  # of MQTT 5: another client came with our id
+PUBACK_SECONDS = 10.0
 ONLINE, OFFLINE = b"online", b"offline"
 Protocol = Literal["5", "3.1.1"]
 _VERSIONS = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
@@ -72,12 +74,13 @@ class Subscriber:
         self._tick, self._greet, self._part = tick, greet, part
         self._connected: Client | None = None
         self._stopping = False
-        self._inbound: list[tuple[str, bytes]] = []
+        self._inbound, self._is_serving = Inbound(), False
         self._accepted = False
         self._parting = ""
         self._redelivery = _Redelivery()
         self._sent: dict[int, str] = {}  # by the number of the packet: what was not acknowledged yet
         self._denied: set[str] = set()
+        self._unheard_seconds, self._turned_at = 0.0, 0.0
 
     @property
     def is_connected(self) -> bool:
@@ -105,7 +108,9 @@ class Subscriber:
     def serve(self) -> None:
         """Keep the connection alive, without waiting, while `receive` takes long; for the thread of `run`."""
         if self._connected is not None:
+            self._is_serving = True
             self._turn(self._connected, 0.0)  # should it break, `run` finds it broken
+            self._is_serving = False
 
     def stop(self) -> None:
         """Have `run` return soon; may be called from a signal handler or another thread."""
@@ -114,6 +119,7 @@ class Subscriber:
     def _session(self) -> str | None:
         """Live through one connection; return what ended it, None when we did."""
         self._accepted, self._parting = False, ""
+        self._unheard_seconds, self._turned_at = 0.0, time.monotonic()
         try:
             client = self._connect()
         except Exception as error:  # noqa: BLE001 - paho raises whatever the other side's bytes provoke
@@ -155,7 +161,10 @@ class Subscriber:
 
     def _connect(self) -> Client:
         client = self._client()
-        client.connect(self._link.address.host, self._link.address.port, keepalive=KEEPALIVE_SECONDS)
+        client.connect(
+            self._link.address.host, self._link.address.port, keepalive=KEEPALIVE_SECONDS,
+            properties=connect_properties() if self._link.protocol == "5" else None,
+        )  # fmt: skip
         connection: Any = client.socket()
         if isinstance(connection, socket.socket):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -166,24 +175,37 @@ class Subscriber:
         detail = ""
         try:
             if client.loop(max(0.0, seconds)) == MQTTErrorCode.MQTT_ERR_SUCCESS:
-                return None
+                return self._unheard(client)
+            if isinstance(client, BoundedClient) and client.refusal:
+                detail = f": {client.refusal}"
         except Exception as error:  # noqa: BLE001 - as above
             detail = f": {error}"
         return self._parting or f"the connection to {self._link.address} broke{detail}"
 
+    def _unheard(self, client: Client) -> str | None:
+        """Return why to leave a broker that has acknowledged nothing for long, although it was told all."""
+        now = time.monotonic()
+        passed = min(now - self._turned_at, 2 * TURN_SECONDS)  # what was not listened to is no silence
+        self._turned_at = now
+        is_waiting = bool(self._sent) and not client.want_write()
+        self._unheard_seconds = self._unheard_seconds + passed if is_waiting else 0.0
+        if self._unheard_seconds < PUBACK_SECONDS:
+            return None
+        return f"the connection to {self._link.address} was left: it acknowledges nothing"
+
     def _handle_inbound(self) -> bool:
-        inbound, self._inbound = self._inbound, []
-        return False not in [self._receive(topic, raw) for topic, raw in inbound]
+        return False not in [self._receive(topic, raw) for topic, raw in self._inbound.take()]
 
     def _client(self) -> Client:
         address = self._link.address
-        client = Client(
+        client = BoundedClient(
             CallbackAPIVersion.VERSION2,
             self._link.client_id,
             protocol=_VERSIONS[self._link.protocol],
             transport=address.transport,
         )
         client.connect_timeout = CONNECT_SECONDS
+        client.max_queued_messages_set(MAX_QUEUED)
         if address.username is not None:
             client.username_pw_set(address.username, address.password)
         if address.secure:
@@ -232,13 +254,16 @@ class Subscriber:
                 self._note(f"{self._link.address} refused the subscription to {one}: {reason}")
 
     def _on_message(self, _client: Client, _data: Any, message: Any) -> None:
-        self._inbound.append((message.topic, message.payload))
+        if not self._inbound.add(message.topic, message.payload, newest_only=self._is_serving):
+            self._redelivery.wish(time.monotonic())
 
     def _send(self, client: Client, topic: str, raw: bytes, retain: bool) -> None:
-        self._sent[client.publish(topic, raw, qos=1, retain=retain).mid] = topic
+        info = client.publish(topic, raw, qos=1, retain=retain)
+        if info.rc != MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
+            self._sent[info.mid] = topic
 
     def _on_publish(self, _client: Client, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
-        topic = self._sent.pop(mid, "")
+        topic, self._unheard_seconds = self._sent.pop(mid, ""), 0.0
         if not reason.is_failure:
             self._denied.discard(topic)
         elif topic not in self._denied:

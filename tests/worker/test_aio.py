@@ -141,7 +141,7 @@ def test_a_loop_that_fails_has_applied_nothing_and_what_comes_then_waits_for_the
             await edge.wait_for(SERVICE, 5)  # taken before anybody iterates
             with pytest.raises(ZeroDivisionError):
                 async with aclosing(edge.changes()) as changes:
-                    async for change in changes:
+                    async for _change in changes:
                         raise ZeroDivisionError
             status = await asyncio.to_thread(source.status, tmp_path, attempt("rejected"))
             assert told(status) == (None, 1, "rejected", "apply-failed")

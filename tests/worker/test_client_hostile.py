@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import queue
 import random
+import struct
 import threading
+import time
 
 import pytest
 
-from config_daemon.worker import client
+from config_daemon.wire.tail import MAX_MESSAGE_BYTES
+from config_daemon.worker import bounds, client
 from tests.worker.fake_broker import CONNACK, Peer, fake_broker, publish
 from tests.worker.following import Following
 
@@ -163,6 +166,138 @@ def test_a_broker_that_accepts_and_never_answers_is_left(monkeypatch: pytest.Mon
     with fake_broker(script) as url, Following(url) as following:
         assert "does not answer" in following.note("does not")
         assert following.next() == ("t/a", b"alive")
+
+
+def test_a_broker_is_told_how_long_a_packet_may_be() -> None:
+    connects: queue.Queue[bytes] = queue.Queue()
+
+    with fake_broker(lambda peer, _: connects.put(peer.packet()[1])) as url, Following(url):
+        body = connects.get(timeout=5)
+    assert body[10:16] == b"\x05\x27" + struct.pack(">I", bounds.MAX_PACKET_BYTES)
+    assert bounds.MAX_PACKET_BYTES > MAX_MESSAGE_BYTES
+
+
+def test_a_packet_longer_than_any_of_ours_ends_the_connection_before_it_is_read() -> None:
+    left = threading.Event()
+
+    def script(peer: Peer, number: int) -> None:
+        if number > 1:
+            return good(peer)
+        peer.welcome()
+        peer.send(b"\x32\xff\xff\xff\x7f" + b"\x00\x03t/a\x00\x01\x00")  # 256 MiB are to come
+        while peer.packet()[0]:
+            pass
+        left.set()
+        return None
+
+    with fake_broker(script) as url, Following(url) as following:
+        assert str(bounds.MAX_PACKET_BYTES) in following.note("broke")
+        assert left.wait(5)
+        assert following.next() == ("t/a", b"alive")
+
+
+def test_while_a_message_is_handled_the_newest_of_each_topic_waits_and_no_other() -> None:
+    all_sent, seen = threading.Event(), queue.Queue[tuple[str, bytes]]()
+
+    def script(peer: Peer, _number: int) -> None:
+        peer.welcome()
+        peer.send(publish(b"t/a", b"0"))
+        for number, (topic, raw) in enumerate([(b"t/a", b"1"), (b"t/b", b"1"), (b"t/a", b"2")], 2):
+            peer.packet()  # what came before was taken
+            peer.send(publish(topic, raw, number))
+        peer.packet()
+        all_sent.set()
+        peer.packet()
+
+    def receive(topic: str, raw: bytes) -> bool:
+        while raw == b"0" and not all_sent.is_set():
+            following.subscriber.serve()
+        seen.put((topic, raw))
+        return True
+
+    with fake_broker(script) as url:
+        following = Following(url, receive=receive)
+        with following:
+            assert [seen.get(timeout=5) for _ in range(3)] == [("t/a", b"0"), ("t/b", b"1"), ("t/a", b"2")]
+
+
+def test_what_finds_no_room_while_a_message_is_handled_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bounds, "MAX_WAITING_BYTES", 1200)  # two small ones
+    asked_again, seen = threading.Event(), queue.Queue[str]()
+
+    def script(peer: Peer, _number: int) -> None:
+        peer.welcome()
+        peer.send(publish(b"t/0", b"x"))
+        for number in range(1, 4):
+            peer.packet()
+            peer.send(publish(b"t/%d" % number, b"x", number + 1))
+        while peer.packet()[0] != 0x82:
+            pass
+        asked_again.set()
+
+    def receive(topic: str, _raw: bytes) -> bool:
+        until = time.monotonic() + 0.1
+        while topic == "t/0" and time.monotonic() < until:
+            following.subscriber.serve()
+        seen.put(topic)
+        return True
+
+    with fake_broker(script) as url:
+        following = Following(url, receive=receive)
+        with following:
+            assert [seen.get(timeout=5) for _ in range(3)] == ["t/0", "t/1", "t/2"]
+            assert asked_again.wait(5)
+
+
+def test_a_broker_that_acknowledges_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "PUBACK_SECONDS", 0.1)
+
+    def script(peer: Peer, number: int) -> None:
+        if number > 1:
+            return good(peer)
+        peer.welcome()
+        peer.send(publish(b"t/a", b"speak"))
+        while peer.packet()[0]:
+            pass
+        return None
+
+    seen: queue.Queue[bytes] = queue.Queue()
+
+    def receive(_topic: str, raw: bytes) -> bool:
+        if raw == b"speak":
+            following.subscriber.publish("t/evidence", b"proof")
+        seen.put(raw)
+        return True
+
+    with fake_broker(script) as url:
+        following = Following(url, receive=receive)
+        with following:
+            following.note("acknowledges nothing")
+            assert [seen.get(timeout=5), seen.get(timeout=5)] == [b"speak", b"alive"]
+
+
+def test_what_is_not_acknowledged_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "MAX_QUEUED", 3)
+    kept: queue.Queue[int] = queue.Queue()
+
+    def script(peer: Peer, _number: int) -> None:
+        peer.welcome()
+        peer.send(GOOD)
+        while peer.packet()[0]:
+            pass
+
+    def receive(_topic: str, _raw: bytes) -> bool:
+        for _ in range(10):
+            following.subscriber.publish("t/evidence", b"proof")
+        kept.put(len(following.subscriber._sent))
+        return True
+
+    with fake_broker(script) as url:
+        following = Following(url, receive=receive)
+        with following:
+            assert kept.get(timeout=5) == 3
 
 
 def test_it_says_goodbye_when_it_stops() -> None:
