@@ -68,7 +68,8 @@ class AsyncConfigClient:
         self._seconds = apply_seconds
         told: dict[str, Any] = {} if note is None else {"note": lambda text: self._call(note, text)}
         self._client = _Blocking(
-            lambda: self._was_iterated and not self._is_iterated, services, apply=self._hand_over, on_deleted=self._withdraw, report=self._say,
+            lambda: self._was_iterated and not self._is_iterated,
+            services, apply=self._hand_over, on_deleted=self._withdraw, report=self._say,
             apply_seconds=apply_seconds + GRACE_SECONDS, **told, **options,
         )  # fmt: skip
         self.public_keys = self._client.public_keys

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from config_daemon.errors import KeyUnavailable
+from config_daemon.wire.values import MAX_INTEGER
 from config_daemon.wire.workerkeys import SEED_BYTES, PublicKeys, WorkerKeys
 from config_daemon.worker.durable import DAMAGED, framed, members_of, read, replace
 
@@ -81,7 +82,7 @@ def next_boot(folder: Path, unix_ms: int) -> int:
         before = 0
     except DAMAGED:
         before = 0  # the clock is what is left; should it be behind, the daemon hears of us when it is not
-    boot = max(before + 1, unix_ms, 1)
+    boot = min(max(before + 1, unix_ms, 1), MAX_INTEGER)  # at its end it stays: only new keys begin anew
     replace(path, framed({"boot": boot}))
     return boot
 

@@ -125,18 +125,30 @@ class Program:
             self._apply(handed)
         except RolledBack as error:
             reason = reason_of(error.reason, "apply-failed")
-            return Verdict("rolled-back", reason, error.contexts)
+            return Verdict("rolled-back", reason, _own(error) or (_failed(error),))
         except RestartNeeded:
             return Verdict("pending", "restart-needed", (RESTART_NEEDED,))
         except Exception as error:  # noqa: BLE001 - whatever the program raises, the old config stays
-            own = error.contexts if isinstance(error, ConfigDaemonError) else ()
-            contexts = own or [_failed(error)]
-            return refused(RejectedUpdate("apply-failed", 12, str(error), contexts))
+            contexts = _own(error) or (_failed(error),)
+            return refused(RejectedUpdate("apply-failed", 12, _said(error), contexts))
         return _APPLIED
 
 
+def _own(error: Exception) -> tuple[ErrorContext, ...]:
+    """Return what an error of ours says in detail; what a program put there that nobody can tell is left out."""
+    own = error.contexts if isinstance(error, ConfigDaemonError) else ()
+    return tuple(context for context in own if isinstance(context, ErrorContext))
+
+
+def _said(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception as slip:  # noqa: BLE001 - an exception's own words may fail, as any code may
+        return f"(its own words fail: {type(slip).__name__})"
+
+
 def _failed(error: Exception, what: str = "") -> ErrorContext:
-    said = str(error) if isinstance(error, Overdue) else f"{type(error).__name__}: {error}"
+    said = _said(error) if isinstance(error, Overdue) else f"{type(error).__name__}: {_said(error)}"
     return ErrorContext(
         "apply", "APPLY_FAILED", what + said, "Look at the worker's log; what ran before runs on."
     )

@@ -84,6 +84,7 @@ class ConfigClient:
     ) -> None:
         models = _models(services, model)
         self._apply, self._on_deleted, self._report = apply, on_deleted, report
+        note = partial(_noted, note)
         self._names, topics, folder = tuple(models), Topics(topic_prefix), Path(state)
         trust = Trust(_anchor(public_key, keyring_file), self._names, topics)
         keys, self._alone = own_keys(folder, worker), Alone(folder)
@@ -270,7 +271,17 @@ class ConfigClient:
 
     def _say(self, report: Report) -> None:
         if self._report is not None:
-            self._report(report)
+            try:
+                self._report(report)
+            except Exception:  # noqa: BLE001 - the program's own telling ends nothing
+                _talk.exception("`report` failed; the verdict on %s stands", report.service)
+
+
+def _noted(note: Callable[[str], None], text: str) -> None:
+    try:
+        note(text)
+    except Exception:  # noqa: BLE001 - the program's own telling ends nothing
+        _talk.exception("`note` failed on: %s", text)
 
 
 def _check(model: type[BaseModel] | Validate, service: str) -> Validate:

@@ -32,7 +32,7 @@ from config_daemon.worker.trust import Accepted, Belief, Outcome
 
 _REASON = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _CODE = re.compile(r"[A-Z_]{1,64}")
-_CREDENTIALS = re.compile(r"(?<=//)\S+(?=@)")
+_WORD = re.compile(r"\S+")
 
 
 class Standing(NamedTuple):
@@ -97,14 +97,21 @@ def ended(pending: Belief, verdict: Verdict, attempt: Attempt | None) -> Belief:
     return Belief(pending.floor, pending.previous, None, outcome, pending.current, attempt)
 
 
-def reason_of(word: str, otherwise: str) -> str:
+def reason_of(word: object, otherwise: str) -> str:
     """Return a program's own reason where it has the form of one."""
-    return word if _REASON.fullmatch(word) else otherwise
+    return word if isinstance(word, str) and _REASON.fullmatch(word) else otherwise
 
 
 def presentable(text: str) -> str:
     """Return text that any reader can take, without the credentials of URLs in it."""
-    return _CREDENTIALS.sub("***", text.encode("utf-8", "backslashreplace").decode())
+    return _WORD.sub(_without_credentials, text.encode("utf-8", "backslashreplace").decode())
+
+
+def _without_credentials(found: re.Match[str]) -> str:
+    # by hand: a pattern for all of it takes the square of the length
+    word = found.group()
+    begin, end = word.find("//") + 2, word.rfind("@")
+    return f"{word[:begin]}***{word[end:]}" if 2 <= begin < end else word
 
 
 def sealed(status: Status, keys: WorkerKeys) -> bytes:

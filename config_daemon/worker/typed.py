@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from config_daemon.errors import ErrorContext, InvalidConfig
@@ -52,7 +52,7 @@ def validator(model: type[BaseModel], service: str) -> Callable[[Mapping[str, An
 
 def _context(model: type[BaseModel], service: str, error: dict[str, Any]) -> ErrorContext:
     path, kind = error["loc"], error["type"]
-    key, secret = ".".join(map(str, path)), _is_secret(model, path)
+    key, secret = ".".join(map(str, path)), _is_secret(model, path, error["input"])
     said = str(error["msg"]).removeprefix(_BEFORE.get(kind, ""))
     expected = said.removeprefix(_INPUT) if said.startswith(_INPUT) else ""
     category, code = _TYPES.get(kind) or _coarse(kind)
@@ -96,8 +96,8 @@ def _shown(value: Any) -> str:
     return presentable(json.dumps(value, ensure_ascii=False, default=lambda one: type(one).__name__))
 
 
-def _is_secret(model: type[BaseModel], path: Iterable[int | str]) -> bool:
-    """Tell whether a value must not be shown: a secret's, or one of which the class says nothing."""
+def _is_secret(model: type[BaseModel], path: Iterable[int | str], value: Any) -> bool:
+    """Tell whether a value must not be shown: a secret's, one in the place of what has secrets, or an unknown one."""
     inside: Any = model
     for part in path:
         if not isinstance(part, str):
@@ -107,10 +107,25 @@ def _is_secret(model: type[BaseModel], path: Iterable[int | str]) -> bool:
             fields |= {field.alias or name: field for name, field in one.model_fields.items()}
         if part not in fields:
             return True
-        extra = fields[part].json_schema_extra
         inside = fields[part].annotation
-        if (isinstance(extra, Mapping) and extra.get("x-secret")) or _has_secret(inside):
+        if _is_marked(fields[part]) or _has_secret(inside):
             return True
+    return not isinstance(value, Mapping) and inside is not model and _holds_secret(inside, set())
+
+
+def _is_marked(field: FieldInfo) -> bool:
+    extra = field.json_schema_extra
+    return isinstance(extra, Mapping) and bool(extra.get("x-secret"))
+
+
+def _holds_secret(annotation: Any, seen: set[type[BaseModel]]) -> bool:
+    """Tell whether classes inside have a secret, however deep."""
+    for model in set(_models(annotation)) - seen:
+        seen.add(model)
+        for field in model.model_fields.values():
+            inside = field.annotation
+            if _is_marked(field) or _has_secret(inside) or _holds_secret(inside, seen):
+                return True
     return False
 
 
@@ -121,6 +136,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _has_secret(annotation: Any) -> bool:
-    if isinstance(annotation, type) and issubclass(annotation, SecretStr | SecretBytes):
+    kind = get_origin(annotation) or annotation
+    if isinstance(kind, type) and issubclass(kind, SecretStr | SecretBytes | Secret):
         return True
     return any(_has_secret(inner) for inner in get_args(annotation))

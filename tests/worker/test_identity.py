@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from config_daemon.errors import KeyUnavailable
+from config_daemon.wire.values import MAX_INTEGER
 from config_daemon.wire.workerkeys import PublicKeys
-from config_daemon.worker.durable import framed
+from config_daemon.worker.durable import framed, replace
 from config_daemon.worker.identity import BOOT, KEYS, PUBLIC, next_boot, own_keys
 from tests.worker.full_disk import full_disk
 
@@ -55,6 +56,11 @@ def test_the_keys_of_another_worker_program_are_not_called_damaged(tmp_path: Pat
         "a program that lets it pass says how to mend it"
     )
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {KEYS: content}
+
+
+def test_the_number_of_a_start_stays_one_that_a_status_takes(tmp_path: Path) -> None:
+    replace(tmp_path / BOOT, framed({"boot": MAX_INTEGER - 1}))
+    assert [next_boot(tmp_path, 5) for _ in range(3)] == [MAX_INTEGER] * 3
 
 
 @pytest.mark.parametrize("witness", [PUBLIC, BOOT])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -10,12 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel, Secret, SecretStr, field_validator
 
 from config_daemon.errors import InvalidConfig, KeyUnavailable, SettingsError, UsageError
 from config_daemon.wire.status import Status
 from config_daemon.worker import Change, ConfigClient, RestartNeeded, RolledBack, client, sdk
 from config_daemon.worker.identity import KEYS
+from config_daemon.worker.typed import validator
 from tests.broker_fixtures import BrokerFactory, ClientFactory
 from tests.broker_proxy import Proxy
 from tests.e2e.house import until
@@ -187,6 +189,52 @@ def test_an_apply_that_raises_keeps_the_config_before_and_says_why(
         assert edge.next().old == {"number": 1}
 
 
+class Unsayable(Exception):
+    """An exception of a library with a slip in it."""
+
+    def __str__(self) -> str:
+        raise IndexError
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (Unsayable(), "rejected"),
+        (RolledBack("went back", None), "rolled-back"),  # type: ignore[arg-type]
+        (RolledBack("went back", "no", ["in words"]), "rolled-back"),  # type: ignore[list-item]
+    ],
+)
+def test_whatever_apply_raises_becomes_a_verdict(
+    source: Source, program: Callable[..., Program], error: Exception, state: str
+) -> None:
+    edge = program()
+    edge.on_apply = lambda change: raising(error)
+    with edge:
+        source.config({"number": 1})
+        assert edge.verdict(state).errors
+        edge.on_apply = lambda change: None
+        source.config({"number": 2})
+        assert edge.next().new == {"number": 2}
+
+
+def test_a_report_or_a_note_that_fails_does_not_end_the_client(
+    source: Source, broker: Broker, tmp_path: Path, proxy: Proxy
+) -> None:
+    def fails(_told: object) -> None:
+        raise OSError("the metrics server is away")
+
+    made = ConfigClient(
+        SERVICE, worker="edge", broker=proxy.url, state=tmp_path, public_key=PUBLIC_KEY, report=fails, note=fails,
+    )  # fmt: skip
+    proxy.refuse()
+    with made:
+        source.config({"number": 1})
+        proxy.heal()
+        assert made.wait_for(timeout=5) == {"number": 1}
+        second = source.config({"number": 2})
+        source.status(tmp_path, runs(second))
+
+
 def test_a_program_that_rolled_back_is_told_as_that(
     source: Source, program: Callable[..., Program], tmp_path: Path
 ) -> None:
@@ -252,6 +300,53 @@ def test_what_a_check_in_the_class_says_is_told_as_it_was_said(
         source.config({"whisper_model": "large-v3", "beams": 3})
         said = [error.message for error in edge.verdict("rejected").errors]
     assert said == ["whisper_model: no such model here: large-v3", "beams: an even number of beams"]
+
+
+class Token(RootModel[SecretStr]):
+    """A secret that is a class of its own."""
+
+
+class Database(BaseModel):
+    """A section with a secret, and one that holds itself."""
+
+    password: SecretStr
+    port: int = 0
+    replica: Database | None = None
+
+
+class Secrets(BaseModel):
+    """Every way of holding a secret."""
+
+    pin: Secret[int] | None = None
+    pins: list[Secret[int]] = []
+    token: Token | None = None
+    database: Database | None = None
+    marked: list[int] = Field(default=[], json_schema_extra={"x-secret": True})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"pin": "hunter2"},
+        {"pins": ["hunter2"]},
+        {"pins": "hunter2"},
+        {"token": ["hunter2"]},
+        {"database": "hunter2"},
+        {"database": {"password": ["hunter2"]}},
+        {"database": {"password": "", "replica": "hunter2"}},
+        {"marked": ["hunter2"]},
+    ],
+)
+def test_a_value_where_a_secret_may_be_is_never_shown(values: dict[str, Any]) -> None:
+    with pytest.raises(InvalidConfig) as told:
+        validator(Secrets, SERVICE)(values)
+    assert "hunter2" not in f"{told.value} {told.value.contexts}"
+
+
+def test_a_value_beside_a_secret_is_shown() -> None:
+    with pytest.raises(InvalidConfig) as told:
+        validator(Secrets, SERVICE)({"database": {"password": "", "port": "ssh"}})
+    assert [one.received_value for one in told.value.contexts] == ['"ssh"']
 
 
 def test_a_check_of_the_programs_own_may_take_the_place_of_a_class(
@@ -393,7 +488,7 @@ def test_what_ends_the_thread_is_raised_where_the_program_waits(
     source: Source, broker: Broker, tmp_path: Path
 ) -> None:
     def report(_report: object) -> None:
-        raise BrokenPipeError("nobody reads this")
+        sys.exit("nobody reads this")
 
     source.config({"number": 1})
     made = ConfigClient(
@@ -401,9 +496,9 @@ def test_what_ends_the_thread_is_raised_where_the_program_waits(
         report=report,
     )  # fmt: skip
     made.start()
-    with pytest.raises(BrokenPipeError):
+    with pytest.raises(SystemExit):
         made.wait_for("global", 5)
-    with pytest.raises(BrokenPipeError):
+    with pytest.raises(SystemExit):
         made.stop()
 
 

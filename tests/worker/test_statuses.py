@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from config_daemon.errors import ErrorContext
 from config_daemon.wire.status import MAX_STATUS_BYTES
 from config_daemon.worker.apply import RestartNeeded, RolledBack
 from config_daemon.worker.identity import BOOT
+from config_daemon.worker.standing import presentable
 from tests.worker.edge import PROBLEM, Edge
 from tests.worker.full_disk import full_disk
 from tests.worker.speaking import Speaking, told
@@ -204,6 +206,24 @@ def killed_again(edge: Edge) -> None:
     edge.on_apply = die
     with pytest.raises(Killed):
         edge.start()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("no mqtt://me:pass@word@host/a@b, no //c", "no mqtt://***@b, no //c"),
+        ("//@ a@b // c@d ///x@", "//@ a@b // c@d //***@"),
+        ("\u3000http://a@b\nhttp://c@d", "\u3000http://***@b\nhttp://***@d"),
+    ],
+)
+def test_credentials_of_urls_are_taken_out(text: str, told: str) -> None:
+    assert presentable(text) == told
+
+
+def test_a_long_text_is_made_presentable_in_no_time() -> None:
+    began = time.process_time()
+    presentable("/" * 1_000_000)
+    assert time.process_time() - began < 0.5
 
 
 # what hides nothing -------------------------------------------------------------------------------
