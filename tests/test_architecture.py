@@ -16,7 +16,10 @@ PACKAGE = ROOT / "config_daemon"
 
 # outside library -> (where it may be imported, why only there)
 HOMES: dict[str, tuple[tuple[str, ...], str]] = {
-    "paho": (("daemon/link.py", "daemon/dial.py", "worker/client.py"), "one place knows MQTT on each side"),
+    "paho": (
+        ("daemon/link.py", "daemon/dial.py", "worker/bounds.py", "worker/client.py"),
+        "one place knows MQTT on each side",
+    ),
     "inotify_simple": (("daemon/watch.py",), "the events of files are reduced to a hint there"),
     "apsw": (("store/",), "errors are translated at this border; a second SQLite would drop locks"),
     "sqlite3": ((), "a second SQLite in one process drops the first one's locks"),

@@ -9,6 +9,7 @@ import { anchored } from "./trust.mjs";
 
 const TICK_MS = 250;
 const MOST_WAITING = 1000;
+const MOST_WAITING_BYTES = 2 ** 24;
 const NAME = /^[a-z][a-z0-9-]{0,63}$/;
 
 /**
@@ -21,6 +22,7 @@ const NAME = /^[a-z][a-z0-9-]{0,63}$/;
 export class ConfigWorker extends EventEmitter {
   #work = Promise.resolve();
   #waiting = 0;
+  #waitingBytes = 0;
 
   /**
    * @param {object} options
@@ -88,13 +90,15 @@ export class ConfigWorker extends EventEmitter {
 
   /** Messages are taken one after the other, and those that nobody has time for come again. */
   #receive(topic, raw) {
-    if (this.#waiting >= MOST_WAITING) return this.link.again();
+    if (this.#waiting >= MOST_WAITING || this.#waitingBytes > MOST_WAITING_BYTES) return this.link.again();
     this.#waiting += 1;
+    this.#waitingBytes += raw.length;
     this.#work = this.#work.then(() => this.follower.receive(topic, raw)).then(
       (isSettled) => isSettled || this.link.again(),
       (error) => this.emit("note", `${topic}: ${error.stack}`),
     ).finally(() => {
       this.#waiting -= 1;
+      this.#waitingBytes -= raw.length;
       this.#tick();
     });
   }
