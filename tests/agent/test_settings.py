@@ -95,9 +95,11 @@ def test_flags_beat_the_environment_and_that_beats_the_file(file: Path, tmp_path
         "MQTT_URL": "mqtts://u:p@env.example",
         "CONFIG_AGENT_STATE": "/env/state",
         "CONFIG_SIGNATURE_PUBLIC_KEY": PUBLIC,
+        "CONFIG_AGENT_WORKER": "of-the-unit",
     }
     (tmp_path / "key").write_text("no key")
     settings = read(file, environ)
+    assert (settings.worker, read(file, environ, worker="of-a-flag").worker) == ("of-the-unit", "of-a-flag")
     assert (settings.broker.host, settings.state) == ("env.example", Path("/env/state"))
     settings = read(file, environ, broker="mqtt://flag.example", state="/flag/state")
     assert (settings.broker.host, settings.state) == ("flag.example", Path("/flag/state"))
