@@ -131,9 +131,9 @@ class Agent:
         settings = self._settings.services[service]
         if settings.on_delete == "keep":
             return
-        self._withdrawn.add(service)
         if settings.stop:
             settings.stop.run({"CONFIG_SERVICE": service, "CONFIG_VERSION": ""})
+        self._withdrawn.add(service)
         if self._withdrawn == set(self._appliers):
             self.stop()
 

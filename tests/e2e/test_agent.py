@@ -195,6 +195,26 @@ def test_a_withdrawn_config_stops_the_program_where_that_is_wanted(host: Host) -
     assert (stopped.exists(), host.threshold()) == (True, 0.5)
 
 
+def test_a_stop_that_a_crash_or_a_failure_cut_off_is_tried_at_each_start(host: Host) -> None:
+    host.house.daemon()
+    stopped, first = host.folder / "stopped", host.folder / "first"
+    crash = f"/bin/sh -c 'touch {first}; kill -9 $PPID'"
+    agent = host.agent("--on-delete", "stop", "--stop", crash)
+    host.shows(0.5)
+    assert host.house.cli("delete", "stt-worker", "--yes")[0] == 0
+    assert (agent.wait(), first.exists()) == (-signal.SIGKILL, True)
+
+    agent = host.agent("--on-delete", "stop", "--stop", "/bin/sh -c 'echo it hangs; exit 1'")
+    told = said(agent, "config_refused")
+    assert (told["state"], told["reason"]) == ("pending", "apply-failed")
+    assert "it hangs" in told["errors"][0]
+    agent.stop()
+
+    agent = host.agent("--on-delete", "stop", "--stop", f"touch {stopped}", url="mqtt://127.0.0.1:1")
+    assert (agent.wait(), stopped.exists()) == (0, True)
+    said(agent, "config_withdrawn")
+
+
 def test_a_withdrawn_config_is_kept_and_followed_on(host: Host) -> None:
     host.house.daemon()
     agent = host.agent()
