@@ -242,7 +242,7 @@ class Follower:
         return self._conclude(service, ended(kept, verdict, attempt), verdict)
 
     def _withdraw(self, service: str, belief: Belief) -> Verdict:
-        """Tell the program that its config was withdrawn, and keep how that ended: the next start knows what is open."""
+        """Tell the program that its config was withdrawn, and keep how that ended for the next start."""
         errors = self._program.delete(service)
         verdict = Verdict("pending", "apply-failed", errors) if errors else Verdict("deleted")
         attempt = withdrawn(belief.attempt, verdict, self._calendar())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,6 +132,60 @@ def test_killed_amid_a_change_it_ends_well_even_without_a_broker(host: Host) -> 
     assert "mqtt://127.0.0.1:1" in said(third, "broker_trouble")["reason"]
     until(lambda: host.reloads()[-1] == "0.6", "the program was told")
     assert sorted(path.name for path in host.folder.iterdir()) == ["app.env", "key.pem", "reloads", "state"]
+
+
+def test_a_half_set_of_a_service_that_is_not_configured_any_more_is_put_back_and_told(host: Host) -> None:
+    host.house.daemon()
+    said(host.agent(failpoint="agent_placed:kill:2"), "config_applied")
+    host.house.set("stt-worker", vad_threshold=0.7)
+    assert host.processes[-1].wait() == -signal.SIGKILL
+    assert host.threshold() == 0.7
+    arguments = ["--service", "tts-worker", "--render", f"json:{host.folder}/tts.json", *host.arguments[4:10]]
+    check = [sys.executable, "-m", "config_daemon.agent.main", *arguments, "check"]
+    told = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert told.returncode == 78 and "stt-worker" in told.stderr, told.stderr
+
+    command = [sys.executable, "-m", "config_daemon.agent.main", *arguments]
+    agent = Process(command, {"MQTT_URL": "mqtt://127.0.0.1:1"})
+    host.processes.append(agent)
+    facts = said(agent, "files_put_back")
+    assert (facts["service"], facts["is_program_told"], host.threshold()) == ("stt-worker", False, 0.5)
+
+
+def test_a_reload_that_ends_the_agent_at_every_start_keeps_no_mended_config_from_it(host: Host) -> None:
+    host.house.daemon()
+    bad = host.folder / "bad"
+    reload = f"/bin/sh -c 'if test -e {bad} && ! grep -q 0.3 {host.file}; then kill -9 $PPID; fi'"
+    said(host.agent("--reload", reload), "config_applied")
+    bad.touch()
+    host.house.set("stt-worker", vad_threshold=0.7)
+    assert host.processes[-1].wait() == -signal.SIGKILL
+    lives: list[Process] = []
+    while len(lives) < 5:
+        agent = host.agent("--reload", reload, url="mqtt://127.0.0.1:1")
+        lives.append(agent)
+        until(
+            lambda agent=agent: not agent.running or "broker_trouble" in str(agent.talk), "it ended or lives"
+        )
+        if agent.running:
+            break
+    facts = said(lives[-1], "files_put_back")
+    assert (facts["is_program_told"], host.threshold()) == (False, 0.5)
+    assert "was not told" in said(lives[-1], "config_refused")["errors"][0], "what runs, nobody knows"
+    lives[-1].stop()
+    host.house.set("stt-worker", vad_threshold=0.3)
+    host.agent("--reload", reload)
+    host.shows(0.3)
+    said(host.processes[-1], "config_applied")
+
+
+def test_a_hangup_that_was_meant_for_the_program_does_not_end_it(host: Host) -> None:
+    host.house.daemon()
+    agent = host.agent("--reload", "/bin/sh -c 'kill -HUP $PPID'")
+    said(agent, "config_applied")
+    host.house.set("stt-worker", vad_threshold=0.6)
+    host.shows(0.6)
+    assert agent.stop() == 0
 
 
 def test_a_start_with_what_is_there_already_touches_nothing(host: Host) -> None:
