@@ -193,6 +193,24 @@ def test_a_wrong_setting_is_named(file: Path, change: tuple[str, str], found: tu
     assert found in refusals(file)
 
 
+@pytest.mark.parametrize("way", ["link/stt.env", "app/../app/stt.env", "link/../app/stt.env"])
+def test_two_ways_to_one_file_are_one_destination(file: Path, tmp_path: Path, way: str) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "app")
+    text = file.read_text().replace("/stt.env", "/app/stt.env").replace("/site.conf", f"/{way}")
+    file.write_text(text)
+    assert refusals(file) == [("INVALID_SETTING", "services.router.render.0.destination")]
+
+
+@pytest.mark.parametrize("way", ["app/../state/worker.keys", "link/worker.keys", "state"])
+def test_the_state_folder_is_no_destination_by_any_way(file: Path, tmp_path: Path, way: str) -> None:
+    for name in ("app", "state"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "state")
+    file.write_text(file.read_text().replace("/site.conf", f"/{way}"))
+    assert refusals(file) == [("INVALID_SETTING", "services.router.render.0.destination")]
+
+
 def test_a_password_in_an_argument_is_refused_and_one_in_the_environment_is_not(file: Path) -> None:
     assert refusals(file, broker="mqtt://u:secret@host") == [("EXPOSED_SECRET", "broker")]
     text = file.read_text().replace("password_file", "#")
