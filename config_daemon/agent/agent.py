@@ -14,6 +14,7 @@ from config_daemon import __version__
 from config_daemon.agent.apply import Applier, Plan
 from config_daemon.agent.check import problems
 from config_daemon.agent.journal import left_over
+from config_daemon.agent.refusals import Refusals
 from config_daemon.agent.render import Config
 from config_daemon.agent.settings import Settings, refusal
 from config_daemon.errors import ConfigDaemonError
@@ -63,7 +64,7 @@ class Agent:
         self._withdrawn: set[str] = set()
         self._flags: dict[str, tuple[str, ...]] = {}
         self._held: set[str] = set()
-        self._refused = False
+        self._refused, self._refusals = False, Refusals()
         self._trouble = ""
         table = settings.table
         self._client = ConfigClient(
@@ -157,11 +158,18 @@ class Agent:
             if sequence is not None:
                 self._held.add(service)
         else:
-            self._refused = True
+            self._tell_refused(report)
+
+    def _tell_refused(self, report: Report) -> None:
+        # without a number it was not verified: anybody may have sent it
+        is_verified = report.sequence is not None and report.service in self._appliers
+        self._refused |= is_verified
+        if count := 1 if is_verified else self._refusals.count((report.service, report.reason)):
             errors = [f"{one.message.rstrip('.')}. {one.suggestion}" for one in report.errors]
             _log.warning(
-                "config_refused", service=service, sequence=sequence, config_version=version,
-                state=report.state, reason=report.reason, errors=errors,
+                "config_refused", service=report.service, sequence=report.sequence,
+                config_version=report.config_version, state=report.state, reason=report.reason, count=count,
+                errors=errors,
             )  # fmt: skip
 
     def _tell_flags(self, report: Report) -> None:

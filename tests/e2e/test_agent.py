@@ -218,6 +218,26 @@ def test_once_fails_where_the_newest_does_not_work(host: Host) -> None:
     assert host.threshold() == 0.5
 
 
+def test_what_strangers_send_fills_no_log_and_is_no_refused_config(
+    host: Host, raw_client: ClientFactory
+) -> None:
+    stranger = raw_client(host.house.broker_url)
+    stranger.publish("system/config/stt-worker", b"garbage", retain=True)
+    once = host.agent("--once", "--timeout", "2")
+    assert once.wait() == 69, "nothing came; what is no config was not refused either"
+    assert said(once, "config_refused")["count"] == 1
+
+    host.house.daemon()
+    agent = host.agent()
+    host.shows(0.5)
+    for number in range(200):
+        stranger.publish("system/config/stt-worker", b"garbage %d" % number)
+    host.house.set("stt-worker", vad_threshold=0.6)
+    host.shows(0.6)
+    lines = [line for line in agent.talk if "config_refused" in line]
+    assert len(lines) == len({json.loads(line)["reason"] for line in lines}) > 0
+
+
 def test_once_says_that_nothing_came(host: Host) -> None:
     agent = host.agent("--once", "--timeout", "0.5")
     assert (agent.wait(), host.file.exists()) == (69, False)
