@@ -1,6 +1,7 @@
 """The agent: whatever config a worker accepts is put into force; what becomes of it is logged.
 
-Laws: a set of files that an earlier life left half done is put back before anything else; ready means that every
+Laws: a set of files that an earlier life left half done is put back before anything else, also one of a service
+that is not configured any more; ready means that every
 service has a config in force; a withdrawn config leaves all files as they are.
 """
 
@@ -10,8 +11,10 @@ import threading
 import time
 
 from config_daemon import __version__
-from config_daemon.agent.apply import Applier
+from config_daemon.agent.apply import Applier, Plan
 from config_daemon.agent.check import problems
+from config_daemon.agent.journal import left_over
+from config_daemon.agent.refusals import Refusals
 from config_daemon.agent.render import Config
 from config_daemon.agent.settings import Settings, refusal
 from config_daemon.errors import ConfigDaemonError
@@ -52,11 +55,16 @@ class Agent:
             name: Applier(service.plan, settings.state, self._stopping)
             for name, service in settings.services.items()
         }
+        self._left = {
+            name: Applier(Plan(name, ()), settings.state, self._stopping)
+            for name in left_over(settings.state)
+            if name not in settings.services
+        }
         self._in_force: set[str] = set()
         self._withdrawn: set[str] = set()
         self._flags: dict[str, tuple[str, ...]] = {}
         self._held: set[str] = set()
-        self._refused = False
+        self._refused, self._refusals = False, Refusals()
         self._trouble = ""
         table = settings.table
         self._client = ConfigClient(
@@ -109,17 +117,19 @@ class Agent:
         )  # fmt: skip
 
     def _settle(self) -> None:
-        for service, applier in self._appliers.items():
+        for service, applier in {**self._left, **self._appliers}.items():
             applier.sweep()
             try:
-                if applier.settle():
-                    _log.warning("files_put_back", service=service)
+                if settled := applier.settle():
+                    is_told = settled == "told" and service in self._appliers
+                    _log.warning("files_put_back", service=service, is_program_told=is_told)
             except ConfigDaemonError as error:
                 _log.warning("files_not_put_back", service=service, error=error.message)
 
     def _apply(self, change: Change) -> None:
         config = Config(change.service, change.update.config_version, change.new)
-        is_changed = self._appliers[config.service].apply(config)
+        is_kept = change.update.source == "cache"
+        is_changed = self._appliers[config.service].apply(config, is_kept=is_kept)
         if is_changed:
             _log.info("files_changed", service=config.service, config_version=config.version)
         self._withdrawn.discard(config.service)
@@ -131,9 +141,9 @@ class Agent:
         settings = self._settings.services[service]
         if settings.on_delete == "keep":
             return
-        self._withdrawn.add(service)
         if settings.stop:
             settings.stop.run({"CONFIG_SERVICE": service, "CONFIG_VERSION": ""})
+        self._withdrawn.add(service)
         if self._withdrawn == set(self._appliers):
             self.stop()
 
@@ -148,11 +158,18 @@ class Agent:
             if sequence is not None:
                 self._held.add(service)
         else:
-            self._refused = True
+            self._tell_refused(report)
+
+    def _tell_refused(self, report: Report) -> None:
+        # without a number it was not verified: anybody may have sent it
+        is_verified = report.sequence is not None and report.service in self._appliers
+        self._refused |= is_verified
+        if count := 1 if is_verified else self._refusals.count((report.service, report.reason)):
             errors = [f"{one.message.rstrip('.')}. {one.suggestion}" for one in report.errors]
             _log.warning(
-                "config_refused", service=service, sequence=sequence, config_version=version,
-                state=report.state, reason=report.reason, errors=errors,
+                "config_refused", service=report.service, sequence=report.sequence,
+                config_version=report.config_version, state=report.state, reason=report.reason, count=count,
+                errors=errors,
             )  # fmt: skip
 
     def _tell_flags(self, report: Report) -> None:

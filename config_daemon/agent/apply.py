@@ -13,6 +13,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from config_daemon import failpoints
 from config_daemon.agent.commands import Command
@@ -21,6 +22,8 @@ from config_daemon.agent.journal import Files, Journal
 from config_daemon.agent.render import Config, rendered
 from config_daemon.errors import ApplyFailed, ConfigDaemonError, ErrorContext
 from config_daemon.worker.apply import RolledBack
+
+Settled = Literal["told", "untold"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +68,10 @@ class Applier:
         self._plan, self._stopping = plan, stopping
         self._journal = Journal(state, plan.service)
 
-    def apply(self, config: Config) -> bool:
+    def apply(self, config: Config, *, is_kept: bool = False) -> bool:
         """Make the files say this config, and have the program take it; False when all was so already.
+
+        One that `is_kept` from an earlier life is not told to a program that may have ended that life.
 
         Raises: ApplyFailed or InvalidConfig when it was not tried, or nothing could be put back; RolledBack
         when it was tried and what was before is in force again.
@@ -80,7 +85,10 @@ class Applier:
             before = {**found, **before}
             wanted = self._wanted(config, found)
             if half is None and wanted == found:
-                return False
+                if not self._journal.is_untold:
+                    return False
+                if is_kept:
+                    raise _untold(self._plan.service)
             self._prepare(wanted, facts)
             if half != before:
                 self._journal.save(before)
@@ -97,21 +105,31 @@ class Applier:
             if is_tried and any(before.values()):
                 raise RolledBack(error.message, contexts=error.contexts) from error
             raise
+        self._journal.mark_told()
         self._journal.drop()
         return True
 
-    def settle(self) -> bool:
-        """Put back a set that was left half done and that nothing has finished since; False when there is none.
+    def settle(self) -> Settled | None:
+        """Put back a set that was left half done and that nothing has finished since; None when there is none.
+
+        `untold`: files only, because an earlier start that told the program too did not live to the end of it.
 
         Raises: ApplyFailed when that is not possible.
         """
         half = self._journal.load()
         if half is None:
-            return False
-        facts = {"CONFIG_SERVICE": self._plan.service, "CONFIG_VERSION": ""}
-        self._put_back(half, facts)
+            return None
+        if self._journal.is_untold:
+            self._restore(half)
+            self._journal.drop()
+            return "untold"
+        self._journal.mark_untold()
+        try:
+            self._put_back(half, {"CONFIG_SERVICE": self._plan.service, "CONFIG_VERSION": ""})
+        finally:  # what failed is tried again; only what ended this process is not
+            self._journal.mark_told()
         self._journal.drop()
-        return True
+        return "told"
 
     def sweep(self) -> None:
         """Remove what an earlier life left beside the files."""
@@ -175,6 +193,7 @@ class Applier:
             self._put_back(before, facts)
         except ApplyFailed as second:
             raise _stuck(second, error) from error
+        self._journal.mark_told()
         self._journal.drop()
 
     def _put_back(self, before: Files, facts: Mapping[str, str]) -> None:
@@ -201,6 +220,7 @@ class Applier:
                 elif file != present:
                     stage(path, file)
                     place(path)
+                unstage(path)
             except ApplyFailed as error:
                 failures.append(error)
             failpoints.reached("agent_amid_put_back")
@@ -239,6 +259,16 @@ def _check_unchanged(path: Path, wanted: Found) -> None:
         what = f"{beside(path)} was changed while it was checked"
         context = ErrorContext("destination", "CHANGED_BY_CHECK", what, mend, failed_field=str(path))
         raise ApplyFailed(what, contexts=[context], suggestion=mend)
+
+
+def _untold(service: str) -> ApplyFailed:
+    what = (
+        "the files are what they were, and the program was not told: "
+        "the agent ended twice while it was, once on the way back"
+    )
+    mend = "Look at why the reload ends the agent, and set the config anew, or restart the program and the agent."
+    context = ErrorContext("apply", "PROGRAM_NOT_TOLD", what, mend, failed_field=service)
+    return ApplyFailed(what, contexts=[context], suggestion=mend)
 
 
 def _facts(config: Config) -> dict[str, str]:

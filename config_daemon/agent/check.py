@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from config_daemon.agent.commands import SEARCH_PATH
 from config_daemon.agent.destination import look
+from config_daemon.agent.journal import left_over
 from config_daemon.agent.render import FORMATS, Config, check_template, rendered
 from config_daemon.agent.settings import Settings
 from config_daemon.agent.tables import setting_problem
@@ -69,6 +70,15 @@ def _state(folder: Path) -> Iterator[ErrorContext]:
     if not present.is_dir() or not os.access(present, os.W_OK | os.X_OK):
         mend = "Make it as the agent's user, or set `state` to a folder of that user."
         yield setting_problem("STATE_UNWRITABLE", "state", f"{folder} cannot be written", mend)
+
+
+def left_behind(settings: Settings) -> Iterator[ErrorContext]:
+    """Return what an earlier life left half done of services that are not configured any more; a start mends it."""
+    for name in left_over(settings.state):
+        if name not in settings.services:
+            what = f"files of {name} were left half done, and {name} is not configured any more"
+            mend = "Start the agent, which puts them back, and restart their program; or configure it again."
+            yield setting_problem("LEFT_HALF_DONE", name, what, mend)
 
 
 def _folder(folder: Path) -> list[ErrorContext]:

@@ -24,9 +24,14 @@ _UNREADABLE = re.compile(
     + "".join(f"{chr(plane << 16 | 0xFFFE)}{chr(plane << 16 | 0xFFFF)}" for plane in range(17))
     + "]"
 )
-# a shell cannot set these, or another program would be run because of them
+# a shell cannot set these, or reads them as something else, or other code would be run because of them
 _TAKEN = re.compile(
-    r"PATH|HOME|IFS|ENV|BASH_ENV|BASHOPTS|SHELLOPTS|PS4|CDPATH|UID|EUID|PPID|_|LD_.*|PYTHON(PATH|HOME|STARTUP)"
+    r"PATH|HOME|SHELL|IFS|ENV|PWD|OLDPWD|SHLVL|CDPATH|UID|EUID|PPID|_|PS[0-4]|LINENO|OPT(IND|ARG|ERR)|TMOUT"
+    r"|BASH|BASH_.*|BASHOPTS|BASHPID|SHELLOPTS|POSIXLY_CORRECT|PROMPT_COMMAND|SECONDS|S?RANDOM|EPOCH(SECONDS|REALTIME)"
+    r"|GROUPS|DIRSTACK|HISTCMD|FUNCNAME|PIPESTATUS|COMP_.*|(GLOB|EXEC)IGNORE"
+    r"|LD_.*|DYLD_.*|GCONV_PATH|GLIBC_TUNABLES|LOCPATH|PYTHON[A-Z]+|NODE_(OPTIONS|PATH)|PERL(5OPT|5LIB|5DB|LIB)"
+    r"|RUBY(OPT|LIB)|_JAVA_OPTIONS|JAVA_TOOL_OPTIONS|JDK_JAVA_OPTIONS|CLASSPATH|LUA_(PATH|CPATH|INIT)"
+    r"|DOTNET_STARTUP_HOOKS|OPENSSL_(CONF|MODULES|ENGINES)"
 )
 _TEMPLATE = "Render this service with a template, where you choose the names and how they are written."
 

@@ -1,7 +1,8 @@
 """What the files of a service were, kept from before the first is replaced until the program has taken all.
 
 Laws: it is durable before anything is replaced, and gone only when the files belong together again and the
-program was told; whoever finds one at a start knows that a set is half done, and what it was before.
+program was told; whoever finds one at a start knows that a set is half done, and what it was before. Going back
+is told once: was that cut off, files alone are put back, and that the program was not told stays noted.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 from config_daemon.agent.destination import Found, look, place, remove, stage, unstage
 from config_daemon.logs import logger
+from config_daemon.wire.topics import is_service
 
 MAX_BYTES = 1 << 30
 
@@ -25,11 +27,17 @@ _log = logger("agent.journal")
 Files = Mapping[Path, Found | None]
 
 
+def left_over(folder: Path) -> list[str]:
+    """Return the services of which a set of files is half done."""
+    return sorted(path.stem for path in folder.glob("*.before") if is_service(path.stem))
+
+
 class Journal:
     """The journal of one service, a file in the agent's state folder."""
 
     def __init__(self, folder: Path, service: str) -> None:
         self._path = folder / f"{service}.before"
+        self._untold = folder / f"{service}.untold"
 
     def load(self) -> dict[Path, Found | None] | None:
         """Return what the files were; None when no set is half done.
@@ -59,9 +67,31 @@ class Journal:
         stage(self._path, Found(hashlib.sha256(body).hexdigest().encode() + b"\n" + body))
         place(self._path)
 
+    @property
+    def is_untold(self) -> bool:
+        """Tell whether files were put back, or were to be, and the program may not have been told."""
+        return self._untold.exists()
+
+    def mark_untold(self) -> None:
+        """Note down, durably, that the program is to be told.
+
+        Raises: ApplyFailed.
+        """
+        stage(self._untold, Found(b"1\n"))
+        place(self._untold)
+
+    def mark_told(self) -> None:
+        """Note down that the program was told.
+
+        Raises: ApplyFailed.
+        """
+        if self.is_untold:
+            remove(self._untold)
+
     def sweep(self) -> None:
         """Remove what was being written when an earlier life ended."""
         unstage(self._path)
+        unstage(self._untold)
 
     def drop(self) -> None:
         """Forget it: the set is whole.

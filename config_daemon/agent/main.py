@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 from config_daemon import __version__, failpoints
 from config_daemon.agent.agent import UNAVAILABLE, Agent
-from config_daemon.agent.check import problems, renderings
+from config_daemon.agent.check import left_behind, problems, renderings
 from config_daemon.agent.settings import FILE, Settings, identity, load, read, refusal
 from config_daemon.errors import ConfigDaemonError, ErrorContext, SettingsError, UsageError
 from config_daemon.notify import Notifier
@@ -66,6 +66,8 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
 
 def _run(settings: Settings, once_seconds: float | None, environ: Mapping[str, str]) -> int:
     agent = Agent(settings, Notifier(environ))
+    # a reload may look for its program by a word that is in our command line too; no SIG_IGN, which commands inherit
+    signal.signal(signal.SIGHUP, lambda *_: None)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop())
     return agent.run() if once_seconds is None else agent.run_once(once_seconds)
@@ -83,7 +85,7 @@ def _keys(worker: str, state: Path) -> int:
 
 def _check(settings: Settings, wrong: list[ErrorContext]) -> int:
     refused, unseen = renderings(settings)
-    if found := list(dict.fromkeys([*wrong, *problems(settings), *refused])):
+    if found := list(dict.fromkeys([*wrong, *problems(settings), *left_behind(settings), *refused])):
         raise refusal(found)
     files = sum(len(service.plan.targets) for service in settings.services.values())
     print(f"services: {len(settings.services)}, files: {files}; nothing is wrong")

@@ -44,10 +44,12 @@ class ReachReader:
     def worker(self, known: str | None = None) -> str:
         """Return this worker's name; where no source gives one, the `known` one goes before the host's."""
         host = socket.gethostname().partition(".")[0].lower()
-        name = self._table.worker or self._environ.get("CONFIG_AGENT_WORKER") or known or host
+        given = self._flags.get("worker") or self._environ.get("CONFIG_AGENT_WORKER")
+        name = given or self._table.worker or known or host
         if not is_name(name):
             mend = (
-                "Set `worker`: lower-case letters, digits and hyphens, beginning with a letter, at most 64."
+                "Set `worker`, or CONFIG_AGENT_WORKER, which a unit sets: lower-case letters, digits and hyphens, "
+                "beginning with a letter, at most 64."
             )
             self._say("INVALID_SETTING", "worker", f"{name!r} cannot name a worker", mend)
         return name

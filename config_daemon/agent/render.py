@@ -6,17 +6,26 @@ the config lacks is an error; no message repeats a value.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import re
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, TemplateNotFound, UndefinedError
-from jinja2.nodes import Name
+from jinja2 import (
+    FileSystemLoader,
+    StrictUndefined,
+    TemplateError,
+    TemplateNotFound,
+    TemplateSyntaxError,
+    UndefinedError,
+)
+from jinja2.exceptions import SecurityError
+from jinja2.nodes import Const, Getattr, Name
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tomli_w import dumps
 
@@ -82,14 +91,22 @@ def _guarded(source: str, work: Callable[[], _T], names: Iterable[str]) -> _T:
     try:
         return work()
     except TemplateNotFound as error:
-        why, mend = f"there is no file {error.name}", "Name a template that is there and can be read."
-        if error.name == Path(source).name and "." not in error.name:
+        is_own = error.name == Path(source).name
+        named = (
+            f" {error.name}"
+            if is_own or error.name in _written(error, source)
+            else ", where a value names it,"
+        )
+        why, mend = f"there is no file{named}", "Name a template that is there and can be read."
+        if is_own and error.name and "." not in error.name:
             why = f"there is no format {error.name!r} ({', '.join(FORMATS)}) and no file of that name"
     except UndefinedError as error:
-        why, mend = f"{_place(error, source)[0]}{error.message}", _meant(str(error.message), names)
-    except TemplateError as error:
-        line = getattr(error, "lineno", None)
-        why, mend = (f"line {line}: " if line else "") + str(error.message or type(error).__name__), _MEND
+        message = _undefined(str(error.message), _written(error, source))
+        why, mend = f"{_place(error, source)[0]}{message}", _meant(message, names)
+    except TemplateSyntaxError as error:
+        why, mend = f"line {error.lineno}: {error.message or type(error).__name__}", _MEND
+    except SecurityError as error:
+        why, mend = f"{_place(error, source)[0]}it wants something unsafe, which the sandbox refuses", _MEND
     except OSError as error:
         why, mend = f"it cannot be read: {error.strerror}", "Name a template that is there and can be read."
     except Exception as error:  # noqa: BLE001 - whatever a template's expressions provoke
@@ -102,6 +119,25 @@ def _guarded(source: str, work: Callable[[], _T], names: Iterable[str]) -> _T:
     raise _refused("TEMPLATE", source, why, mend)
 
 
+def _undefined(message: str, written: Set[str]) -> str:
+    """Return what is undefined, by its name where that is no value of the config but stands in the template."""
+    found = re.fullmatch(r"'(.+)' is undefined|'[\w .]+' has no attribute '(.+)'", message)
+    is_written = found is not None and (found[1] or found[2]) in written
+    return message if is_written else "what an expression looks up is undefined"
+
+
+def _written(error: Exception, source: str) -> Set[str]:
+    """Return names and texts that stand in the template, and in the one that it failed in."""
+    found: set[str] = set()
+    for path in {Path(source), *(Path(frame.filename) for frame in _frames(error, source))}:
+        with contextlib.suppress(TemplateError, OSError, UnicodeDecodeError):
+            parsed = _environment(path).parse(path.read_text(encoding="utf-8"))
+            found |= {one.name for one in parsed.find_all(Name)}
+            found |= {one.attr for one in parsed.find_all(Getattr)}
+            found |= {one.value for one in parsed.find_all(Const) if isinstance(one.value, str)}
+    return found
+
+
 def _meant(message: str, names: Iterable[str]) -> str:
     """Return how to mend a name that the config lacks."""
     missing = re.match(r"'([^']*)' is undefined|.* has no attribute '([^']*)'", message)
@@ -112,11 +148,7 @@ def _meant(message: str, names: Iterable[str]) -> str:
 
 def _place(error: Exception, source: str) -> tuple[str, list[str]]:
     """Return where in the templates something failed, as the beginning of a sentence, and the names used there."""
-    folder = Path(source).parent
-    # Jinja2 puts the templates' own files and lines into the traceback
-    lines = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent == folder
-    ]
+    lines = _frames(error, source)
     if not lines:
         return "", []
     path, number = Path(lines[-1].filename), lines[-1].lineno
@@ -124,6 +156,12 @@ def _place(error: Exception, source: str) -> tuple[str, list[str]]:
     parsed = _environment(path).parse(path.read_text(encoding="utf-8"))
     used = {one.name for one in parsed.find_all(Name) if one.lineno == number}
     return f"{file}line {number}: ", sorted(used)
+
+
+def _frames(error: Exception, source: str) -> list[traceback.FrameSummary]:
+    """Return where in the templates it happened: Jinja2 puts their own files and lines into the traceback."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return [frame for frame in frames if Path(frame.filename).parent == Path(source).parent]
 
 
 def _refused(code: str, source: str, why: str, mend: str) -> InvalidConfig:

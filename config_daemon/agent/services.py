@@ -6,6 +6,7 @@ Laws: a file has one template; a problem is said and what can be read is read on
 from __future__ import annotations
 
 import grp
+import os
 import pwd
 import re
 from dataclasses import dataclass
@@ -81,13 +82,16 @@ class ServiceReader:
 
     def _target(self, where: str, table: RenderTable, check: Command | None, seconds: float) -> Target:
         path = Path(table.destination).absolute()
-        if path in self._destinations:
-            what = f"{path} is the destination of {self._destinations[path]} already"
+        # a folder may have several names; a destination that is a link itself is refused later
+        real = Path(os.path.realpath(path.parent), path.name)
+        state = Path(os.path.realpath(self._state))
+        if real in self._destinations:
+            what = f"{path} is the destination of {self._destinations[real]} already"
             self._say("INVALID_SETTING", f"{where}.destination", what, "Give each file one template.")
-        if self._state in path.parents:
+        if state in (real, *real.parents):
             mend = "Write it somewhere else: that folder is the agent's own."
             self._say("INVALID_SETTING", f"{where}.destination", f"{path} is in the state folder", mend)
-        self._destinations[path] = f"{where}.destination"
+        self._destinations[real] = f"{where}.destination"
         mode = None
         if table.mode is not None:
             if _MODE.fullmatch(table.mode):

@@ -9,6 +9,7 @@ process is tried by the next start and not by the one after that, which starts f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from config_daemon import failpoints
@@ -22,7 +23,7 @@ from config_daemon.worker.keyrings import Keyrings
 from config_daemon.worker.lookout import Lookout, unix_ms
 from config_daemon.worker.program import Apply, Program, Validate
 from config_daemon.worker.report import STILL_APPLYING, Report, Verdict, cannot_keep, refused
-from config_daemon.worker.standing import Standing, attempt_of, ended, fatal, with_trouble
+from config_daemon.worker.standing import Standing, attempt_of, ended, fatal, with_trouble, withdrawn
 from config_daemon.worker.trust import REVOKED, Accepted, Belief, Outcome, Trust
 
 KEYRING_BEHIND = "keyring-behind"
@@ -212,8 +213,7 @@ class Follower:
             failpoints.reached("worker_after_persist")
             verdict = self._finish(service, kept, accepted, values)
         elif kept.outcome == "deleted":
-            verdict = Verdict("deleted", None, self._program.delete(service))
-            self._attempts[service] = self._attempt(accepted, verdict)
+            verdict = self._withdraw(service, kept)
         self._heard.add(service)
         self._say(service, accepted, verdict)
         return True
@@ -226,8 +226,9 @@ class Follower:
                 values, verdict = self._program.check(accepted), Verdict("pending")
             except RejectedUpdate as rejection:
                 verdict = refused(rejection)
-        attempt = self._attempt(accepted, verdict)
-        if verdict.state == "deleted":
+        is_deleted = verdict.state == "deleted"
+        attempt = self._attempt(accepted, Verdict("pending") if is_deleted else verdict)
+        if is_deleted:  # done once the program was told
             kept = Belief(accepted.floor, None, belief.good, "deleted", accepted.raw, attempt)
         elif verdict.state == "rejected":
             kept = Belief(accepted.floor, belief.good, belief.previous, "rejected", accepted.raw, attempt)
@@ -246,6 +247,13 @@ class Follower:
         self.wants_restart |= verdict.state == "pending"
         attempt = kept.attempt if is_known else self._attempt(accepted, verdict)
         return self._conclude(service, ended(kept, verdict, attempt), verdict)
+
+    def _withdraw(self, service: str, belief: Belief) -> Verdict:
+        """Tell the program that its config was withdrawn, and keep how that ended for the next start."""
+        errors = self._program.delete(service)
+        verdict = Verdict("pending", "apply-failed", errors) if errors else Verdict("deleted")
+        attempt = withdrawn(belief.attempt, verdict, self._calendar())
+        return self._conclude(service, replace(belief, attempt=attempt), verdict)
 
     def _conclude(self, service: str, belief: Belief, verdict: Verdict) -> Verdict:
         """Keep how an attempt ended; where the disk does not take it, this process knows it all the same."""
@@ -284,13 +292,17 @@ class Follower:
 
     def _start_service(self, service: str) -> None:
         belief = self._belief[service]
-        if belief.current is None or belief.outcome == "deleted":
+        is_deleted, attempt = belief.outcome == "deleted", belief.attempt
+        if attempt is None or attempt.state != "pending" if is_deleted else belief.current is None:
             return
         if self._is_busy():
             self._unstarted.append(service)
-        elif belief.outcome == "pending":
+        elif is_deleted:
+            verdict = self._withdraw(service, belief)
+            self._report(Report.about(service, attempt, verdict, self._flags.say(service)))
+        elif belief.current is not None and belief.outcome == "pending":
             self._start_unfinished(service, belief, belief.current)
-        else:
+        elif belief.current is not None:
             accepted, verdict = self._try_kept(service, belief.current)
             if accepted is not None and verdict.state != "applied":
                 self._attempts[service] = self._attempt(accepted, verdict)

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from config_daemon.errors import ErrorContext, RejectedUpdate
 from config_daemon.wire.messages import ConfigUpdate
+from config_daemon.wire.status import Attempt
 
 State = Literal["applied", "rejected", "rolled-back", "pending", "deleted", "held"]
 
@@ -37,7 +38,7 @@ class Report:
 
     @classmethod
     def about(
-        cls, service: str, update: ConfigUpdate | None, verdict: Verdict, flags: tuple[str, ...]
+        cls, service: str, update: ConfigUpdate | Attempt | None, verdict: Verdict, flags: tuple[str, ...]
     ) -> Report:
         """Return the report of a verdict; None for the message where nobody knows which it was."""
         return cls(

@@ -80,6 +80,14 @@ def fatal(attempt: Attempt | None) -> Attempt | None:
     return attempt.model_copy(update=changes)
 
 
+def withdrawn(attempt: Attempt | None, verdict: Verdict, unix_ms: int) -> Attempt | None:
+    """Return what is told of a withdrawal that the program was told of just now."""
+    if attempt is None:
+        return None
+    changes = {"state": verdict.state, "reason": verdict.reason, "errors": _told(verdict.errors)}
+    return attempt.model_copy(update={**changes, "at": timestamp(unix_ms)})
+
+
 def with_trouble(attempt: Attempt | None, error: ErrorContext) -> Attempt | None:
     """Return an attempt with one more problem, the first to be told."""
     if attempt is None:

@@ -126,6 +126,48 @@ def test_every_key_that_makes_no_name_of_its_own_is_told_at_once(
     assert [context.failed_field for context in refused.value.contexts] == fields
 
 
+NAMES_OF_SHELLS = (
+    "seconds", "random", "srandom", "groups", "optind", "lineno", "dirstack", "bash_versinfo", "histcmd",
+    "epochseconds", "bashpid", "funcname", "pwd", "oldpwd", "shlvl", "bash_argv0", "posixly_correct", "bash_cmds",
+    "bash_aliases", "comp_wordbreaks", "pipestatus", "opterr", "optarg", "ps1",
+)  # fmt: skip
+NAMES_OF_RUNTIMES = (
+    "node_options", "node_path", "perl5opt", "perl5lib", "perllib", "java_tool_options", "_java_options",
+    "jdk_java_options", "rubyopt", "rubylib", "gconv_path", "glibc_tunables", "locpath", "pythonstartup",
+    "pythonbreakpoint", "prompt_command", "dyld_insert_libraries",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("shell", [["dash"], ["bash", "--posix"], ["bash"]], ids=" ".join)
+def test_a_name_that_a_shell_uses_itself_is_refused_or_read_as_written(
+    tmp_path: Path, shell: list[str]
+) -> None:
+    script, written = [], []
+    for key in NAMES_OF_SHELLS:
+        try:
+            text = env_text({key: "/not-a-number", "zz_after": "there"})
+        except InvalidConfig:
+            continue
+        (tmp_path / key).write_text(text)
+        written.append(key)
+        script.append(f'(. "{tmp_path}/{key}"; printf "%s|%s\\n" "${key.upper()}" "$ZZ_AFTER")')
+    done = subprocess.run([*shell, "-c", "\n".join(script)], capture_output=True, text=True, check=False)
+    assert (done.stdout.splitlines(), done.stderr) == (["/not-a-number|there"] * len(written), "")
+
+
+@pytest.mark.parametrize("key", NAMES_OF_RUNTIMES)
+def test_a_name_by_which_a_runtime_loads_other_code_is_refused(key: str) -> None:
+    with pytest.raises(InvalidConfig, match="means something"):
+        env_text({key: "x"})
+
+
+@pytest.mark.parametrize(
+    "key", ["random_seed", "seconds_limit", "node_env", "java_home", "groups_file", "bashful", "mailer"]
+)
+def test_a_name_that_only_begins_like_one_is_written(key: str) -> None:
+    assert env_text({key: "x"}) == f"{key.upper()}=x\n"
+
+
 def test_the_shell_runs_nothing_that_a_value_says(tmp_path: Path) -> None:
     path = tmp_path / "env"
     path.write_text(

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from config_daemon.agent.destination import beside
+from config_daemon.agent.render import Config
+from config_daemon.errors import ApplyFailed
 from tests.agent import scene as scenery
 from tests.agent.scene import Scene
 
@@ -117,3 +119,27 @@ def test_a_damaged_journal_is_set_aside_and_the_program_told(scene: Scene) -> No
     live(scene.folder, {"x": "two"})
     assert (scene.says(), scene.left_over()) == ({"two"}, ["stt-worker.damaged"])
     assert scene.reloads()[-1].count("two") == 3
+
+
+def test_a_way_back_that_was_cut_off_is_gone_without_the_program_which_is_remembered(scene: Scene) -> None:
+    """Its own reload may be what ended the agent: no broker would be heard as long as it is tried again."""
+    live(scene.folder, {"x": "two"}, "agent_placed:kill")
+    live(scene.folder, {}, "agent_reloaded:kill")
+    reloads = scene.reloads()
+    assert scene.applier().settle() == "untold"
+    assert (scene.says(), scene.reloads()) == ({"one"}, reloads)
+    with pytest.raises(ApplyFailed, match="was not told"):
+        scene.applier().apply(Config("stt-worker", 1, {"x": "one"}), is_kept=True)
+    assert scene.reloads() == reloads
+    assert scene.apply(x="one"), "what comes from the broker is worth a reload"
+    assert (scene.says(), scene.left_over(), len(scene.reloads())) == ({"one"}, [], len(reloads) + 1)
+    assert not scene.applier().apply(Config("stt-worker", 1, {"x": "one"}), is_kept=True)
+
+
+def test_a_way_back_that_failed_is_tried_as_a_whole_again(scene: Scene) -> None:
+    live(scene.folder, {"x": "two"}, "agent_placed:kill")
+    scene.changes = {"verify": scene.command("verify", "exit 1")}
+    with pytest.raises(ApplyFailed):
+        scene.applier().settle()
+    scene.changes = {}
+    assert (scene.applier().settle(), scene.left_over()) == ("told", [])

@@ -84,6 +84,28 @@ def test_no_file_comes_of_a_template_that_does_not_fit(tmp_path: Path, text: str
     assert all(context.suggestion for context in refused.value.contexts)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{{ table[mode] }}", "what an expression looks up is undefined"),
+        ("{{ table['a'][mode] }}", "is undefined"),
+        ("{% include mode %}", "there is no file"),
+        ("{% include [mode, mode] %}", "there is no file"),
+        ("{% from 'part.j2' import missing %}{{ missing }}", "is undefined"),
+        ("{{ x|attr('_' ~ mode) }}", "is undefined"),
+        ("{{ [1]|map(mode)|list }}", "TemplateRuntimeError"),
+        ("{{ mode|int + mode }}", "TypeError"),
+        ("{% for one in [mode] %}{{ one.missing }}{% endfor %}", "no attribute 'missing'"),
+        ("{{ mode.format_map(table) }}", "KeyError"),
+    ],
+)
+def test_no_message_repeats_a_value(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "part.j2").write_text("{% set x = 1 %}")
+    with pytest.raises(InvalidConfig, match=said) as refused:
+        rendered(template(tmp_path, text), config({"table": {"a": {}}, "mode": "hunter2{z}", "x": 1}))
+    assert "hunter2" not in str(refused.value.contexts) + refused.value.message
+
+
 @pytest.mark.parametrize("source", ["json", "yaml", "toml", "env"])
 def test_an_empty_config_makes_no_file(source: str) -> None:
     with pytest.raises(InvalidConfig, match="no values"):

@@ -95,9 +95,11 @@ def test_flags_beat_the_environment_and_that_beats_the_file(file: Path, tmp_path
         "MQTT_URL": "mqtts://u:p@env.example",
         "CONFIG_AGENT_STATE": "/env/state",
         "CONFIG_SIGNATURE_PUBLIC_KEY": PUBLIC,
+        "CONFIG_AGENT_WORKER": "of-the-unit",
     }
     (tmp_path / "key").write_text("no key")
     settings = read(file, environ)
+    assert (settings.worker, read(file, environ, worker="of-a-flag").worker) == ("of-the-unit", "of-a-flag")
     assert (settings.broker.host, settings.state) == ("env.example", Path("/env/state"))
     settings = read(file, environ, broker="mqtt://flag.example", state="/flag/state")
     assert (settings.broker.host, settings.state) == ("flag.example", Path("/flag/state"))
@@ -189,6 +191,24 @@ def test_a_wrong_setting_is_named(file: Path, change: tuple[str, str], found: tu
     everywhere = not change[0].endswith(("]", " "))
     file.write_text(text.replace(*change, -1 if everywhere else 1))
     assert found in refusals(file)
+
+
+@pytest.mark.parametrize("way", ["link/stt.env", "app/../app/stt.env", "link/../app/stt.env"])
+def test_two_ways_to_one_file_are_one_destination(file: Path, tmp_path: Path, way: str) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "app")
+    text = file.read_text().replace("/stt.env", "/app/stt.env").replace("/site.conf", f"/{way}")
+    file.write_text(text)
+    assert refusals(file) == [("INVALID_SETTING", "services.router.render.0.destination")]
+
+
+@pytest.mark.parametrize("way", ["app/../state/worker.keys", "link/worker.keys", "state"])
+def test_the_state_folder_is_no_destination_by_any_way(file: Path, tmp_path: Path, way: str) -> None:
+    for name in ("app", "state"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "state")
+    file.write_text(file.read_text().replace("/site.conf", f"/{way}"))
+    assert refusals(file) == [("INVALID_SETTING", "services.router.render.0.destination")]
 
 
 def test_a_password_in_an_argument_is_refused_and_one_in_the_environment_is_not(file: Path) -> None:

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from config_daemon.agent import settings
 from config_daemon.agent.commands import END_SECONDS
 from config_daemon.agent.tables import ServiceTable
+from config_daemon.errors import SettingsError
 
 SHIPPED = Path(__file__).parents[2] / "systemd"
 UNIT = SHIPPED / "config-agent@.service"
@@ -23,6 +26,13 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 def unit() -> dict[str, str]:
     lines = [line.partition("=") for line in UNIT.read_text().splitlines() if line and line[0] not in "#["]
     return {name: value for name, _, value in lines}
+
+
+def worker_of(instance: str, settings_file: Path, host: str = "box-7") -> str:
+    """Return the name of an instance's worker, as systemd hands it to the agent."""
+    lines = re.findall(r"^Environment=(\w+)=(.*)$", UNIT.read_text(), re.MULTILINE)
+    environ = {name: text.replace("%l", host).replace("%i", instance) for name, text in lines}
+    return settings.identity({}, environ, settings_file)[0]
 
 
 def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
@@ -43,6 +53,20 @@ def test_it_reads_the_file_that_the_agent_looks_for_and_follows_its_instance() -
     command = unit()["ExecStart"]
     assert re.search(r"--config (\S+) --service %i$", command)[1] == str(settings.FILE)  # type: ignore[index]
     assert unit()["LoadCredential"] == "broker-password:/etc/config-agent/broker-password"
+
+
+def test_two_instances_of_one_host_are_two_workers_whatever_the_file_names(tmp_path: Path) -> None:
+    """They have different keys: under one name and client id the broker and the daemon would keep one of them."""
+    (tmp_path / "config-agent.toml").write_text('worker = "box-9"\n')
+    names = [worker_of(one, tmp_path / "config-agent.toml") for one in ("stt-worker", "tts-worker")]
+    assert names == ["box-7-stt-worker", "box-7-tts-worker"]
+
+
+def test_an_instance_whose_host_names_no_worker_says_where_its_name_comes_from(tmp_path: Path) -> None:
+    (tmp_path / "config-agent.toml").write_text("")
+    with pytest.raises(SettingsError, match="'7BOX-stt-worker'") as refused:
+        worker_of("stt-worker", tmp_path / "config-agent.toml", host="7BOX")
+    assert "CONFIG_AGENT_WORKER" in refused.value.suggestion
 
 
 def test_whoever_waits_for_it_has_a_config_and_a_withdrawn_one_is_an_end() -> None:

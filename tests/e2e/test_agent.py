@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,6 +134,60 @@ def test_killed_amid_a_change_it_ends_well_even_without_a_broker(host: Host) -> 
     assert sorted(path.name for path in host.folder.iterdir()) == ["app.env", "key.pem", "reloads", "state"]
 
 
+def test_a_half_set_of_a_service_that_is_not_configured_any_more_is_put_back_and_told(host: Host) -> None:
+    host.house.daemon()
+    said(host.agent(failpoint="agent_placed:kill:2"), "config_applied")
+    host.house.set("stt-worker", vad_threshold=0.7)
+    assert host.processes[-1].wait() == -signal.SIGKILL
+    assert host.threshold() == 0.7
+    arguments = ["--service", "tts-worker", "--render", f"json:{host.folder}/tts.json", *host.arguments[4:10]]
+    check = [sys.executable, "-m", "config_daemon.agent.main", *arguments, "check"]
+    told = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert told.returncode == 78 and "stt-worker" in told.stderr, told.stderr
+
+    command = [sys.executable, "-m", "config_daemon.agent.main", *arguments]
+    agent = Process(command, {"MQTT_URL": "mqtt://127.0.0.1:1"})
+    host.processes.append(agent)
+    facts = said(agent, "files_put_back")
+    assert (facts["service"], facts["is_program_told"], host.threshold()) == ("stt-worker", False, 0.5)
+
+
+def test_a_reload_that_ends_the_agent_at_every_start_keeps_no_mended_config_from_it(host: Host) -> None:
+    host.house.daemon()
+    bad = host.folder / "bad"
+    reload = f"/bin/sh -c 'if test -e {bad} && ! grep -q 0.3 {host.file}; then kill -9 $PPID; fi'"
+    said(host.agent("--reload", reload), "config_applied")
+    bad.touch()
+    host.house.set("stt-worker", vad_threshold=0.7)
+    assert host.processes[-1].wait() == -signal.SIGKILL
+    lives: list[Process] = []
+    while len(lives) < 5:
+        agent = host.agent("--reload", reload, url="mqtt://127.0.0.1:1")
+        lives.append(agent)
+        until(
+            lambda agent=agent: not agent.running or "broker_trouble" in str(agent.talk), "it ended or lives"
+        )
+        if agent.running:
+            break
+    facts = said(lives[-1], "files_put_back")
+    assert (facts["is_program_told"], host.threshold()) == (False, 0.5)
+    assert "was not told" in said(lives[-1], "config_refused")["errors"][0], "what runs, nobody knows"
+    lives[-1].stop()
+    host.house.set("stt-worker", vad_threshold=0.3)
+    host.agent("--reload", reload)
+    host.shows(0.3)
+    said(host.processes[-1], "config_applied")
+
+
+def test_a_hangup_that_was_meant_for_the_program_does_not_end_it(host: Host) -> None:
+    host.house.daemon()
+    agent = host.agent("--reload", "/bin/sh -c 'kill -HUP $PPID'")
+    said(agent, "config_applied")
+    host.house.set("stt-worker", vad_threshold=0.6)
+    host.shows(0.6)
+    assert agent.stop() == 0
+
+
 def test_a_start_with_what_is_there_already_touches_nothing(host: Host) -> None:
     host.house.daemon()
     said(host.agent(), "config_applied")
@@ -161,6 +216,26 @@ def test_once_fails_where_the_newest_does_not_work(host: Host) -> None:
         lambda: host.agent("--once").wait() == 1, "what the program does not run with, once it is published"
     )
     assert host.threshold() == 0.5
+
+
+def test_what_strangers_send_fills_no_log_and_is_no_refused_config(
+    host: Host, raw_client: ClientFactory
+) -> None:
+    stranger = raw_client(host.house.broker_url)
+    stranger.publish("system/config/stt-worker", b"garbage", retain=True)
+    once = host.agent("--once", "--timeout", "2")
+    assert once.wait() == 69, "nothing came; what is no config was not refused either"
+    assert said(once, "config_refused")["count"] == 1
+
+    host.house.daemon()
+    agent = host.agent()
+    host.shows(0.5)
+    for number in range(200):
+        stranger.publish("system/config/stt-worker", b"garbage %d" % number)
+    host.house.set("stt-worker", vad_threshold=0.6)
+    host.shows(0.6)
+    lines = [line for line in agent.talk if "config_refused" in line]
+    assert len(lines) == len({json.loads(line)["reason"] for line in lines}) > 0
 
 
 def test_once_says_that_nothing_came(host: Host) -> None:
@@ -193,6 +268,26 @@ def test_a_withdrawn_config_stops_the_program_where_that_is_wanted(host: Host) -
     assert host.house.cli("delete", "stt-worker", "--yes")[0] == 0
     assert agent.wait() == 0
     assert (stopped.exists(), host.threshold()) == (True, 0.5)
+
+
+def test_a_stop_that_a_crash_or_a_failure_cut_off_is_tried_at_each_start(host: Host) -> None:
+    host.house.daemon()
+    stopped, first = host.folder / "stopped", host.folder / "first"
+    crash = f"/bin/sh -c 'touch {first}; kill -9 $PPID'"
+    agent = host.agent("--on-delete", "stop", "--stop", crash)
+    host.shows(0.5)
+    assert host.house.cli("delete", "stt-worker", "--yes")[0] == 0
+    assert (agent.wait(), first.exists()) == (-signal.SIGKILL, True)
+
+    agent = host.agent("--on-delete", "stop", "--stop", "/bin/sh -c 'echo it hangs; exit 1'")
+    told = said(agent, "config_refused")
+    assert (told["state"], told["reason"]) == ("pending", "apply-failed")
+    assert "it hangs" in told["errors"][0]
+    agent.stop()
+
+    agent = host.agent("--on-delete", "stop", "--stop", f"touch {stopped}", url="mqtt://127.0.0.1:1")
+    assert (agent.wait(), stopped.exists()) == (0, True)
+    said(agent, "config_withdrawn")
 
 
 def test_a_withdrawn_config_is_kept_and_followed_on(host: Host) -> None:

@@ -461,11 +461,32 @@ def test_a_withdrawn_config_is_told_to_the_program_and_its_trouble_to_others(
     with program(on_deleted=on_deleted) as edge:
         edge.next()
         source.withdraw()
-        assert "cannot clean up" in edge.verdict("deleted").errors[0].message
-        status = source.status(tmp_path / "state", attempt("deleted"))
+        assert "cannot clean up" in edge.verdict("pending").errors[0].message
+        status = source.status(tmp_path / "state", attempt("pending"))
     assert deleted == [SERVICE]
     assert status.last_attempt is not None and status.running is not None
     assert "cannot clean up" in status.last_attempt.errors[0].message
+
+
+def test_what_a_withdrawal_asks_of_the_program_is_asked_at_each_start_until_it_is_done(
+    source: Source, program: Callable[..., Program], tmp_path: Path
+) -> None:
+    asked: list[int] = []
+
+    def on_deleted(service: str) -> None:
+        asked.append(len(asked))
+        if len(asked) < 3:
+            raise OSError("cannot clean up")
+
+    source.withdraw()
+    with program(on_deleted=on_deleted, first_use="run") as edge:
+        edge.verdict("pending")
+    for said in ("pending", "deleted"):
+        with program(on_deleted=on_deleted) as edge:
+            assert edge.verdict(said).sequence == 1
+    with program(on_deleted=on_deleted):
+        source.status(tmp_path / "state", attempt("deleted"))
+    assert asked == [0, 1, 2]
 
 
 # waiting, ending, presence ------------------------------------------------------------------------
