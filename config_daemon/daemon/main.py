@@ -55,10 +55,11 @@ def _run(ground: Ground, environ: Mapping[str, str], lock: int) -> int:
     watch, notifier = Watch(_database_names(ground.files)), Notifier(environ)
     inbox = Inbox(watch)
     board = StatusBoard(ground.files.status)
-    EdgeBoard(
-        board
-    ).reset()  # before anything else: we are alive already, and commands believe what stands there
-    board.flush()
+    if (
+        ground.files.status.exists()
+    ):  # before anything else: we are alive, and commands believe what stands there
+        EdgeBoard(board).reset()
+        board.flush()
     trouble = migrate_store(ground, board, timestamp(unix_ms()), log)
     reader = SqliteReader(ground.files.database, ground.keys.row_sealer())
     pulse = _Pulse(notifier, lock, ground.files.daemon_lock)
