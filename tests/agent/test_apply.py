@@ -15,7 +15,9 @@ from config_daemon.agent.render import Config
 from config_daemon.errors import ApplyFailed, InvalidConfig
 from config_daemon.worker.apply import RolledBack
 from tests.agent.scene import Scene
+from tests.worker.edge import Edge
 from tests.worker.full_disk import full_disk
+from tests.worker.updates import update
 
 
 @pytest.fixture
@@ -264,3 +266,24 @@ def test_a_reader_never_sees_a_part(scene: Scene) -> None:
     stop.set()
     reader.join()
     assert len(seen) <= 2
+
+
+def test_after_a_way_back_that_failed_the_values_of_before_are_put_into_force_and_not_only_told(
+    scene: Scene, tmp_path: Path
+) -> None:
+    trouble, second = tmp_path / "trouble", scene.paths[1]
+    breaks = f"if test -e {trouble}; then rm -rf {second}; mkdir {second}; exit 1; fi"
+    scene.changes = {"reload": scene.command("reload", breaks), "verify": None, "attempts": 1}
+    edge = Edge(tmp_path / "edge").start()
+    edge.on_apply = lambda values: scene.apply(**values)
+    assert edge.receive(update(1, {"x": "one"})).state == "applied"
+    trouble.touch()
+    failed = edge.receive(update(2, {"x": "two"}))
+    assert (failed.state, second.is_dir()) == ("rejected", True)
+    trouble.unlink()
+    assert edge.receive(update(3, {"x": "one"})).reason == "apply-failed", (
+        "a folder is in the way, and it is told"
+    )
+    second.rmdir()
+    assert edge.receive(update(4, {"x": "one"})).state == "applied"
+    assert scene.says() == {"one"}
