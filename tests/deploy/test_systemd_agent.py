@@ -72,7 +72,9 @@ def test_an_instance_whose_host_names_no_worker_says_where_its_name_comes_from(t
 def test_whoever_waits_for_it_has_a_config_and_a_withdrawn_one_is_an_end() -> None:
     told = unit()
     assert (told["Type"], told["TimeoutStartSec"], told["Restart"]) == ("notify", "infinity", "on-failure")
-    assert "78" in told["RestartPreventExitStatus"].split()
+    # a folder that is not mounted yet is a wrong setting of the moment, and nobody may be near
+    assert "RestartPreventExitStatus" not in told
+    assert float(told["RestartSec"]) >= 5
 
 
 def test_a_stop_leaves_a_running_command_the_time_to_end_and_to_go_back() -> None:
