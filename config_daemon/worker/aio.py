@@ -211,6 +211,7 @@ class AsyncConfigClient:
             await self._limited(self._apply(change))
         elif self._was_iterated:
             offer = _Offer(change)
+            self._client.is_given(change.service)
             self._offers.put_nowait(offer)
             await offer.done
 
@@ -245,6 +246,10 @@ class _Blocking(ConfigClient):
     def begin_anew(self) -> None:
         """Have what runs handed over once more."""
         self._begin_anew()
+
+    def is_given(self, service: str) -> None:
+        """Take it that a loop over changes has what runs, or will: also what was under way when it began."""
+        self._again.discard(service)
 
     def _is_busy(self) -> bool:
         return self._is_away() or super()._is_busy()

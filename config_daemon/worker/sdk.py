@@ -252,7 +252,6 @@ class ConfigClient:
         new = copy.deepcopy(handed.values) if handed.values is plain else handed.values
         update = handed.update
         if service in self._again:
-            self._again.discard(service)
             self._plain.pop(service, None)
         old = self._values.get(service) if service in self._plain else None
         change = Change(
