@@ -108,7 +108,6 @@ class Statuses:
         self.news_of_strangers: set[Pair] = set()
         self.changed: set[str] = set()
         self.unasked: list[str] = []  # exact topics of those that became expected
-        self.dropped = 0
 
     def expect(self, workers: Workers, now: float) -> set[Pair]:
         """Expect exactly these from now on; return who is not expected any more."""
@@ -223,8 +222,7 @@ class Statuses:
     def _keep(self, entry: Entry, message: Arrived, now: float) -> None:
         room = WAITING_BYTES - self._waiting_bytes + len(entry.raw or b"")
         if len(message.payload) > room:
-            self.dropped += 1  # it comes again within a minute
-            return
+            return  # it comes again within a minute
         self._waiting_bytes += len(message.payload) - len(entry.raw or b"")
         if entry.raw is None:
             heapq.heappush(self._due, (entry.verify_at, (entry.worker, entry.service)))
@@ -269,7 +267,6 @@ class Statuses:
         self.news_of_strangers.add(pair)
 
     def _refuse(self, worker: str, reason: str, now: float) -> None:
-        self.dropped += 1
         subject = (
             worker if worker in self._refused_at or len(self._refused_at) < TOLD_WORKERS else "other-workers"
         )
