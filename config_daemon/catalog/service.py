@@ -74,7 +74,7 @@ class ServiceDefinition:
         sound, findings = sift(values)
         set_aside = [finding.path for finding in findings]
         if () not in set_aside:
-            findings += _misnamed(self.shape.root, sound)
+            findings += _misnamed(self.shape.root, sound) if self.shape.is_open else ()
             findings += _missing_told_once(self.shape.judge(sound), set_aside, self.shape)
         if not findings:
             return ()

@@ -156,6 +156,11 @@ class Shape:
         return {section.key: section for section in self.root.sections() if section.key}
 
     @cached_property
+    def is_open(self) -> bool:
+        """Tell whether members that are not known are allowed anywhere."""
+        return any(section.is_open for section in self.root.sections())
+
+    @cached_property
     def suffixes(self) -> Mapping[str, str]:
         """The part of a `.env` name after the service → the key."""
         return {env_part(key): key for key in self.fields}

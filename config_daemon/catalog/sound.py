@@ -17,6 +17,7 @@ from config_daemon.wire.values import MAX_DEPTH, MAX_INTEGER, MAX_KEYS, MAX_VALU
 
 TOO_LARGE: Final = "INTEGER_TOO_LARGE"
 _MAX_ITEMS: Final = MAX_VALUES
+_PLAIN_KEYS, _PLAIN_DEPTH = 20, 3  # together at most 20 ** 3 keys, which is below the limit
 
 
 def sift(values: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Finding]]:
@@ -24,6 +25,8 @@ def sift(values: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Finding]]:
 
     A path ends at the innermost object member: a list with one unsound item is set aside whole.
     """
+    if type(values) is dict and _is_plain(values):
+        return values, []
     found: list[Finding] = []
     keys = items = 0
     todo: list[tuple[Path, bool, int, Any]] = [((), False, 1, values)]
@@ -57,6 +60,29 @@ def sift(values: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Finding]]:
         return values, []
     unique = {finding.path: finding for finding in reversed(found)}
     return _without(values, (), frozenset(unique)), list(unique.values())
+
+
+def _is_plain(values: dict[Any, Any], depth: int = 1) -> bool:
+    """Tell whether nothing can be wrong: a few nested objects of plain values. Nearly every config is such."""
+    if len(values) > _PLAIN_KEYS or depth > _PLAIN_DEPTH:
+        return False
+    for name, value in values.items():
+        kind = type(value)
+        if type(name) is not str or not name.isascii():
+            return False
+        if kind is str:
+            plain = value.isascii()
+        elif kind is int:
+            plain = -MAX_INTEGER <= value <= MAX_INTEGER
+        elif kind is float:
+            plain = math.isfinite(value)
+        elif kind is dict:
+            plain = _is_plain(value, depth + 1)
+        else:
+            plain = kind is bool or value is None
+        if not plain:
+            return False
+    return True
 
 
 def _unsound(path: Path, value: Any) -> Finding | None:

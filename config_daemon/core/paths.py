@@ -12,7 +12,7 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return the values that are no objects, by dotted key; an empty object counts as a value."""
     found: dict[str, Any] = {}
     for name, value in values.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, dict) and value:
             found |= leaves(value, f"{prefix}{name}.")
         else:
             found[prefix + name] = value
@@ -43,4 +43,4 @@ def remove(values: dict[str, Any], key: str) -> bool:
 
 def copied(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy whose objects may be changed."""
-    return {name: copied(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+    return {name: copied(value) if isinstance(value, dict) else value for name, value in values.items()}

@@ -44,7 +44,7 @@ class Sealed:
         self._raw: bytes | None = raw
         self._shelf: Shelf | None = None
         self._offset = self._length = 0
-        self._sha256 = hashlib.sha256(raw).digest()
+        self._sha256 = b""
         self._body_sha256 = hashlib.sha256(raw[:-TAIL_BYTES] + b"}").digest()
 
     @property
@@ -70,6 +70,8 @@ class Sealed:
 
     def put(self, shelf: Shelf, offset: int, length: int) -> None:
         """Let go of the bytes: they lie on a shelf from now on."""
+        if self._raw is not None:
+            self._sha256 = hashlib.sha256(self._raw).digest()
         self._shelf, self._offset, self._length, self._raw = shelf, offset, length, None
 
     def _is_digest_of(self, raw: bytes) -> bool:

@@ -82,15 +82,22 @@ def refuse_special(path: Path) -> None:
         raise StoreCannotOpen(f"{path} is no regular file", suggestion="Put the database in its place.")
 
 
-@contextlib.contextmanager
-def translated(path: Path) -> Iterator[None]:
+class translated:  # noqa: N801 - used as the function that it could be, were that not slower at every statement
     """Turn apsw's exceptions into ours by result code; the text is for people only."""
-    try:
-        yield
-    except apsw.Error as error:
-        raise _translation(error, path) from error
-    except UnicodeDecodeError as error:
-        raise StoreCorrupted(f"{path} holds text that is not UTF-8") from error
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, apsw.Error):
+            raise _translation(error, self._path) from error
+        if isinstance(error, UnicodeDecodeError):
+            raise StoreCorrupted(f"{self._path} holds text that is not UTF-8") from error
 
 
 def _translation(error: apsw.Error, path: Path) -> StoreError:
@@ -176,7 +183,8 @@ class Wal:
     """
 
     def __init__(self, path: Path) -> None:
-        self._paths = [path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm")]
+        self._path, self._page_bytes = path, 0
+        self._paths = [f"{path}-wal", f"{path}-shm"]  # no Path: asked at every look
         self._inodes = self._look()
 
     def same(self) -> bool:
@@ -185,39 +193,39 @@ class Wal:
         self._inodes = [known or found for known, found in zip(self._inodes, inodes, strict=True)]
         return inodes == self._inodes
 
+    def refuse_cut_off(self, connection: apsw.Connection) -> None:
+        """Refuse a database whose `-wal` ends before its index in shared memory says that it does.
+
+        SQLite itself finds out when it needs what is missing, and until then goes by its memory; who opens the
+        database anew would read what was before. Raises: StoreFailing; StoreError.
+        """
+        if self._is_cut_off(connection) and self._is_cut_off(connection):
+            raise StoreFailing(
+                f"{self._path}: the end of its -wal is cut off", name=CUT_OFF
+            )  # and no checkpoint came between
+
+    def _is_cut_off(self, connection: apsw.Connection) -> bool:
+        if connection.readonly("main"):
+            return False  # SQLite does not say how long it should be
+        with translated(self._path):
+            frames = rows(connection, "PRAGMA wal_checkpoint(NOOP)")[0][1]
+            self._page_bytes = self._page_bytes or connection.pragma("page_size")
+        return bool(frames > 0) and _size_of(self._paths[0]) < _WAL_HEAD + frames * (
+            _FRAME_HEAD + self._page_bytes
+        )
+
     def _look(self) -> list[int | None]:
         return [_inode(path) for path in self._paths]
 
 
-def _inode(path: Path) -> int | None:
+def _inode(path: str) -> int | None:
     try:
         return os.stat(path).st_ino  # noqa: PTH116 - 1 µs instead of 4, at every look
     except OSError:
         return None
 
 
-def refuse_cut_off(connection: apsw.Connection, path: Path) -> None:
-    """Refuse a database whose `-wal` ends before its index in shared memory says that it does.
-
-    SQLite itself finds out when it needs what is missing, and until then goes by its memory; who opens the
-    database anew would read what was before. Raises: StoreFailing; StoreError.
-    """
-    wal = path.with_name(f"{path.name}-wal")
-    if _wal_bytes(connection, path) > _size_of(wal) and _wal_bytes(connection, path) > _size_of(wal):
-        raise StoreFailing(
-            f"{path}: the end of its -wal is cut off", name=CUT_OFF
-        )  # and no checkpoint came between
-
-
-def _wal_bytes(connection: apsw.Connection, path: Path) -> int:
-    if connection.readonly("main"):
-        return 0  # SQLite does not say how long it should be
-    with translated(path):
-        frames = rows(connection, "PRAGMA wal_checkpoint(NOOP)")[0][1]
-        return _WAL_HEAD + frames * (_FRAME_HEAD + connection.pragma("page_size")) if frames > 0 else 0
-
-
-def _size_of(path: Path) -> int:
+def _size_of(path: str) -> int:
     try:
         return os.stat(path).st_size  # noqa: PTH116 - often asked
     except OSError:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from sys import intern
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,6 @@ from config_daemon.store.connection import (
     connect,
     drop,
     identity_of,
-    refuse_cut_off,
     rows,
     snapshot,
     translated,
@@ -73,7 +73,7 @@ class SqliteReader:
         seen = (version, *self._identity)
         moved, self._seen = seen != self._seen, seen
         if moved:
-            refuse_cut_off(self._connected(), self._path)
+            self._wal.refuse_cut_off(self._connected())
         return moved
 
     def facts(self) -> StoreFacts:
@@ -129,7 +129,7 @@ class SqliteReader:
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute("ROLLBACK")
                 is_readonly = connection.readonly("main")
-            refuse_cut_off(connection, self._path)
+            (Wal(self._path) if afresh else self._wal).refuse_cut_off(connection)
         finally:
             if afresh:
                 connection.close(True)
@@ -206,8 +206,7 @@ def _read(
 ) -> dict[str, Row | Tombstone | BadRow]:
     """Return rows whose seals fit, or what is there instead; bytes that are no text make one row bad, not all."""
     found: dict[str, Row | Tombstone | BadRow] = {}
-    places = ",".join(f"?{number}" for number in range(1, len(services) + 1))
-    for table, name, text, version, *others in rows(connection, statement.format(places, places), services):
+    for table, name, text, version, *others in rows(connection, _asking(statement, len(services)), services):
         service, (epoch, at, by, seal) = intern(_text(name)), map(_text, others)
         if table == "deleted_services" and service in found:
             continue
@@ -219,6 +218,13 @@ def _read(
         else:
             found[service] = Tombstone(service, version, epoch)
     return found
+
+
+@lru_cache(maxsize=8)
+def _asking(statement: str, count: int) -> str:
+    """Return a statement that asks for a number of services."""
+    places = ",".join(f"?{number}" for number in range(1, count + 1))
+    return statement.format(places, places)
 
 
 def _text(content: bytes | None) -> Any:

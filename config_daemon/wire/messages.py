@@ -184,9 +184,14 @@ def update_body(config: bytes, envelope: Envelope) -> bytes:
     The two members before the config are written by hand, so that it begins at offset 88.
     """
     members: dict[str, Any] = {
-        name: value for name in envelope.__slots__ if (value := getattr(envelope, name)) not in (False, None)
-    }
-    members["version"] = FORMAT_VERSION
+        "config_epoch": envelope.config_epoch, "config_version": envelope.config_version,
+        "generation": envelope.generation, "issued_at": envelope.issued_at, "key_id": envelope.key_id,
+        "sequence": envelope.sequence, "service": envelope.service, "version": FORMAT_VERSION,
+    }  # fmt: skip
+    if envelope.deleted:
+        members["deleted"] = True
+    if envelope.feed is not None:
+        members["feed"] = envelope.feed
     checksum = hashlib.sha256(config).hexdigest().encode()
     return b'{"checksum":"%s","config":%s,%s' % (checksum, config, canonical(members)[1:])
 

@@ -11,8 +11,8 @@ Sources: DSSE v1 (pre-authentication encoding), RFC 8032 (Ed25519).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
+from json.encoder import JSONEncoder, c_make_encoder, encode_basestring  # type: ignore[attr-defined]
 from typing import Any
 
 from nacl.bindings import crypto_sign
@@ -45,10 +45,11 @@ def canonical(value: Any) -> bytes:
 
     Raises: ValueError for NaN, infinities and lone surrogates.
     """
-    return _ENCODER.encode(value).encode("utf-8")
+    return "".join(_ENCODE(value, 0)).encode("utf-8")
 
 
-_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+# what JSONEncoder.encode builds anew for every value: markers, default, texts, indent, :, sort_keys, skipkeys, NaN
+_ENCODE = c_make_encoder(None, JSONEncoder().default, encode_basestring, None, ":", ",", True, False, False)
 
 
 def seal(body: bytes, body_type: str, key: SigningKey) -> bytes:

@@ -40,8 +40,10 @@ def parse(text: bytes | str) -> Any:
     try:
         string = text.decode("utf-8") if isinstance(text, bytes) else text
         value = _DECODER.decode(string)
-        if "\\u" in string or not isinstance(text, bytes):  # only an escape gets half a pair into UTF-8
+        if "\\u" in string:  # only an escape gets half a pair into UTF-8
             json.dumps(value, ensure_ascii=False).encode("utf-8")
+        elif not isinstance(text, bytes):
+            text.encode("utf-8")
         return value
     except UnicodeDecodeError as error:
         raise BadJson(f"not UTF-8 at byte {error.start}") from error
