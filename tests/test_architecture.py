@@ -17,7 +17,7 @@ PACKAGE = ROOT / "config_daemon"
 # outside library -> (where it may be imported, why only there)
 HOMES: dict[str, tuple[tuple[str, ...], str]] = {
     "paho": (
-        ("daemon/link.py", "daemon/dial.py", "worker/bounds.py", "worker/client.py"),
+        ("daemon/batching.py", "daemon/link.py", "daemon/dial.py", "worker/bounds.py", "worker/client.py"),
         "one place knows MQTT on each side",
     ),
     "inotify_simple": (("daemon/watch.py",), "the events of files are reduced to a hint there"),

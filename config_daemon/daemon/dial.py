@@ -20,6 +20,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from config_daemon.daemon.batching import BatchingClient
 from config_daemon.daemon.events import Dialed
 from config_daemon.daemon.link import Link
 from config_daemon.wire.address import BrokerAddress
@@ -70,12 +71,12 @@ def dial(
     threading.Thread(target=work, name="dial", daemon=True).start()
 
 
-def make_client(address: BrokerAddress, credentials: Credentials, client_id: str) -> Client:
+def make_client(address: BrokerAddress, credentials: Credentials, client_id: str) -> BatchingClient:
     """Return a client for the address, not connected yet.
 
     Raises: OSError, ValueError when a certificate cannot be read.
     """
-    client = Client(
+    client = BatchingClient(
         CallbackAPIVersion.VERSION2,
         client_id,
         protocol=MQTTProtocolVersion.MQTTv5,

@@ -15,6 +15,7 @@ from config_daemon.daemon.work import Work, in_thread
 from config_daemon.errors import StoreError
 
 QUICK_SECONDS, THOROUGH_SECONDS = 300.0, 3600.0
+PATIENCE_SECONDS = 10.0
 
 
 class Inspector:
@@ -27,12 +28,14 @@ class Inspector:
         start: Callable[[Callable[[], None]], Work] = in_thread,
     ) -> None:
         self._inspect, self._put, self._start = inspect, put, start
-        self._quick_at = self._thorough_at = float("-inf")
+        self._quick_at: float | None = None
+        self._thorough_at = float("-inf")
         self._is_first = True
 
-    def step(self, now: float) -> None:
-        """Begin one if it is time; the first is thorough."""
-        if now < self._quick_at:
+    def step(self, now: float, is_busy: bool) -> None:
+        """Begin one if it is time, a little later while many configs are on their way; the first is thorough."""
+        self._quick_at = now if self._quick_at is None else self._quick_at
+        if now < self._quick_at + (PATIENCE_SECONDS if is_busy else 0.0):
             return
         self._quick_at = now + QUICK_SECONDS
         thorough, is_first = now >= self._thorough_at, self._is_first

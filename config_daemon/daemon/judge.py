@@ -84,6 +84,11 @@ class Judge:
         return list(self._plan.services)
 
     @property
+    def behind(self) -> int:
+        """Return of how many services the broker lacks what is wanted."""
+        return len(self._plan)
+
+    @property
     def doubts(self) -> bool:
         """Tell whether the definitions are others than those that the store was last used with."""
         return self.model_hash is not None and self.model_hash != self._definitions.model_hash
@@ -250,7 +255,7 @@ class Judge:
                 stored,
             )
         else:
-            self._board.service(partial(_cached_row, service, entry.sealed, self._now_text()))
+            self._board.service(service, partial(_cached_row, service, entry.sealed, self._now_text()))
 
     def _tell(
         self, service: str, version: int, resolved: Resolved, state: str, detail: str = "",
@@ -274,14 +279,14 @@ class Judge:
                 error_json=_text(told),
             )
 
-        self._board.service(row)
+        self._board.service(service, row)
 
 
 def tell_cached(board: StatusBoard, plan: Plan, at: str) -> None:
     """Show the services of the cache in status.db, until the store has been read."""
     for service, entry in plan.services.items():
         if entry.sealed is not None:
-            board.service(partial(_cached_row, service, entry.sealed, at))
+            board.service(service, partial(_cached_row, service, entry.sealed, at))
 
 
 def _cached_row(service: str, sealed: Sealed, at: str) -> ServiceStatus:

@@ -17,6 +17,7 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from config_daemon.daemon.batching import BatchingClient
 from config_daemon.daemon.client_name import CONFLICT
 from config_daemon.daemon.events import Arrived, Subscribed
 
@@ -45,7 +46,7 @@ Fact = Answered | Acked | Arrived | Subscribed
 class Link:
     """Wraps a client that is not connected yet; `move` is called until it says that the link is gone."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: BatchingClient) -> None:
         self._client = client
         self._facts: list[Fact] = []
         client.on_connect = self._on_connect
@@ -66,16 +67,17 @@ class Link:
     def _move(self) -> bool:
         socket: Any = self._client.socket()
         result = MQTTErrorCode.MQTT_ERR_NO_CONN if socket is None else self._client.loop_misc()
-        for _ in range(_READS_A_TURN):
-            if result != _OK or not _has_bytes(socket):
-                break
-            result = self._client.loop_read()
+        reads = 0
+        while result == _OK and (self._client.has_ahead or (reads < _READS_A_TURN and _has_bytes(socket))):
+            result, reads = self._client.loop_read(), reads + 1
         if result == _OK and self._client.want_write():
             result = self._client.loop_write()
         return result == _OK and self._client.socket() is not None
 
     def descriptors(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the descriptors to wait for: to read, to write."""
+        """Return the descriptors to wait for, to read and to write, when all of a turn was said."""
+        self._client.gathers = False
+        self._client.flush()
         socket: Any = self._client.socket()
         if socket is None or socket.fileno() < 0:
             return (), ()
@@ -83,8 +85,13 @@ class Link:
         return (number,), (number,) if self._client.want_write() else ()
 
     def publish(self, topic: str, raw: bytes) -> int:
-        """Publish a retained message at QoS 1; return the request's number."""
-        return self._client.publish(topic, raw, qos=1, retain=True).mid
+        """Publish a retained message at QoS 1; return the request's number.
+
+        The first one of a turn leaves at once, those that follow leave together.
+        """
+        number = self._client.publish(topic, raw, qos=1, retain=True).mid
+        self._client.gathers = True
+        return number
 
     def subscribe(self, topics: list[str], foreign_only: bool, retained: bool, qos: int = 1) -> int:
         """Subscribe, at QoS 1 unless told otherwise; return the request's number."""

@@ -6,6 +6,7 @@ loop's own turns only.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -31,6 +32,7 @@ from config_daemon.store.status import StatusBoard
 from config_daemon.wire.messages import timestamp
 
 WATCHDOG_SECONDS, LOCK_SECONDS = 5.0, 0.2
+GARBAGE = 10_000  # new objects, before the collector looks for cycles: a daemon makes hardly any
 SWITCH_SECONDS = 0.0005  # for how long another thread may keep the loop waiting
 
 
@@ -43,6 +45,7 @@ def run(folder: Path, environ: Mapping[str, str], flags: Mapping[str, str]) -> i
     failpoints.arm(environ.get("CONFIG_DAEMON_FAILPOINT", ""))
     logs.configure(ground.settings.log_level)
     sys.setswitchinterval(SWITCH_SECONDS)
+    gc.set_threshold(GARBAGE)
     lock = _take_lock(ground.files)
     try:
         return _run(ground, environ, lock)
@@ -77,6 +80,7 @@ def _run(ground: Ground, environ: Mapping[str, str], lock: int) -> int:
         broker=str(ground.settings.mqtt_url),
         key_id=building.identity.key_id,
     )
+    gc.freeze()  # what is there now stays, and need not be looked through again
     notifier.send("READY=1")
     try:
         daemon.run()

@@ -29,7 +29,8 @@ from config_daemon.wire.messages import Health
 from config_daemon.wire.topics import Topics
 
 COUNTS_SECONDS = 1.0
-BOARD_SECONDS = 0.1
+BOARD_SECONDS, BUSY_BOARD_SECONDS = 0.1, 1.0  # between two writes; while many services are behind
+MANY = 100
 BOARD_ROWS = 2000
 REFUSALS = {"denied": "publish-denied", "too-large": "too-large", "quota": "quota"}
 BROKER_CONDITIONS = ("broker-down", "broker-auth", "broker-tls")
@@ -69,6 +70,7 @@ class Reporter:
         self._counted = (0, False, False)
         self._caught_up_at = float("-inf")
         self._sent_at = self._flushed_at = float("-inf")
+        self._board_seconds = BOARD_SECONDS
 
     def happened(self, event: str) -> None:
         """Have the next health call what happened by this name."""
@@ -208,8 +210,9 @@ class Reporter:
             self._tell_board(facts)
         if said != self._said or recounted or now - self._sent_at >= self._seconds:
             self._publish(facts, said, now, is_late)
+        self._board_seconds = BUSY_BOARD_SECONDS if facts.behind > MANY else BOARD_SECONDS
         if self._board.pending and (
-            now - self._flushed_at >= BOARD_SECONDS or self._board.pending > BOARD_ROWS
+            now - self._flushed_at >= self._board_seconds or self._board.pending > BOARD_ROWS
         ):
             self.flush(now)
 
@@ -236,7 +239,7 @@ class Reporter:
         """Return in how many seconds something is to be reported."""
         due = self._sent_at + self._seconds - now if self._broker.connected else self._seconds
         if self._board.pending:
-            return max(0.0, min(due, self._flushed_at + BOARD_SECONDS - now))
+            return max(0.0, min(due, self._flushed_at + self._board_seconds - now))
         return max(due, 0.05)
 
     def _publish(self, facts: Facts, said: tuple[Any, ...], now: float, is_late: bool) -> None:

@@ -34,9 +34,7 @@ BACKLOG = 1000
 THOROUGH_SECONDS = 0.02  # looks follow one another within microseconds; the file is not replaced so often
 NOTHING_KNOWN = StoreFacts(NIL_EPOCH, 0, "")
 PROBE_SECONDS = 0.25  # how often to ask whether anybody could write
-AFRESH_SECONDS = (
-    0.7  # how often whether anybody could open it: what one has in memory may be gone from the disk
-)
+AFRESH_SECONDS = 5.0  # how often whether anybody could open it, though nobody has written it
 RETRY_SECONDS = 1.0  # between two looks at a store that is damaged
 
 
@@ -144,7 +142,7 @@ class Sight:
             self._fail(error)
         else:
             if not (self._faults.stands or self._stale or self._unread):
-                self._inspector.step(now)
+                self._inspector.step(now, self._judge.behind > SLICE)
 
     def inspected(self, event: Inspected) -> None:
         """Take what SQLite said of the whole file; what it could not look at shows when it is read."""

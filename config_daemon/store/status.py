@@ -17,7 +17,6 @@ import apsw
 
 from config_daemon.store.files import SHARED_MODE
 
-_Bindings = tuple[Any, ...] | Callable[[], tuple[Any, ...]]
 FORMAT = 3
 KEPT_EVENTS = 1000
 KEPT_PENDING = 50_000  # statements, while somebody else holds the file
@@ -44,6 +43,13 @@ CREATE TABLE IF NOT EXISTS events(at TEXT, level TEXT, name TEXT, facts_json TEX
 """
 
 
+_TELL = "INSERT OR REPLACE INTO services VALUES (?,?,?,?,?,?,?,?,?,?)"
+_GO_ON = (
+    "UPDATE services SET state=coalesce(nullif(?, ''), state), state_since=?, generation=coalesce(?, generation),"
+    " sequence=coalesce(?, sequence), body_sha256=coalesce(?, body_sha256) WHERE service=?"
+)
+
+
 class ServiceStatus(NamedTuple):
     """One service as the daemon sees it; a row of `services`."""
 
@@ -59,36 +65,47 @@ class ServiceStatus(NamedTuple):
     error_json: str
 
 
+class _Progress(NamedTuple):
+    """What became of a service's row since it was told; None and an empty state keep what stands there."""
+
+    state: str
+    state_since: str
+    generation: int | None = None
+    sequence: int | None = None
+    body_sha256: str | None = None
+
+    def of(self, row: ServiceStatus) -> ServiceStatus:
+        """Return the row as it is by now."""
+        kept = {name: value for name, value in self._asdict().items() if value not in (None, "")}
+        return row._replace(**kept)
+
+
 class StatusBoard:
-    """The daemon's side: gathers changes and writes them in one transaction at a time."""
+    """The daemon's side: gathers changes and writes them in one transaction at a time, the rows of services last."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._connection: apsw.Connection | None = None
-        self._pending: list[tuple[str, _Bindings]] = []
+        self._pending: list[tuple[str, tuple[Any, ...]]] = []
+        self._rows: dict[str, Callable[[], ServiceStatus]] = {}
+        self._progress: dict[str, _Progress] = {}
         self._lost = False  # something that was told is not in the file
 
-    def service(self, row: Callable[[], ServiceStatus]) -> None:
+    def service(self, service: str, row: Callable[[], ServiceStatus]) -> None:
         """Note what a service's state is now; the row is made when it is written, not while others wait."""
-        self._pending.append(("INSERT OR REPLACE INTO services VALUES (?,?,?,?,?,?,?,?,?,?)", row))
+        self._rows[service] = row
+        self._progress.pop(service, None)
 
     def confirmed(
         self, service: str, generation: int, sequence: int, body_sha256: str, since: str, state: str
     ) -> None:
         """Note that the broker holds a service's last message; with an empty `state` it keeps the one it has."""
-        self._pending.append(
-            (
-                "UPDATE services SET generation=?, sequence=?, body_sha256=?, state=coalesce(nullif(?, ''), state),"
-                " state_since=? WHERE service=?",
-                (generation, sequence, body_sha256, state, since, service),
-            )
-        )
+        self._progress[service] = _Progress(state, since, generation, sequence, body_sha256)
 
     def state(self, service: str, state: str, since: str) -> None:
         """Note why a service is not confirmed."""
-        self._pending.append(
-            ("UPDATE services SET state=?, state_since=? WHERE service=?", (state, since, service))
-        )
+        before = self._progress.get(service, _Progress("", ""))
+        self._progress[service] = before._replace(state=state, state_since=since)
 
     def note(self, statement: str, bindings: tuple[Any, ...]) -> None:
         """Note any other change."""
@@ -96,6 +113,8 @@ class StatusBoard:
 
     def forget(self, service: str) -> None:
         """Note that a service is no more."""
+        self._rows.pop(service, None)
+        self._progress.pop(service, None)
         self._pending.append(("DELETE FROM services WHERE service = ?", (service,)))
 
     def daemon(self, **facts: Any) -> None:
@@ -134,7 +153,7 @@ class StatusBoard:
     @property
     def pending(self) -> int:
         """Return how many changes wait to be written."""
-        return len(self._pending)
+        return len(self._pending) + len(self._rows) + len(self._progress)
 
     def flush(self) -> bool:
         """Write what was noted; True when what was told before is not in the file any more.
@@ -142,12 +161,12 @@ class StatusBoard:
         What somebody's lock keeps out waits for the next time, a file that cannot be used is made anew,
         and what cannot be written at all is dropped: nothing here stops the daemon.
         """
-        if not self._pending:
+        if not self.pending:
             return False
         try:
             return self._write()
         except (apsw.BusyError, apsw.LockedError):
-            if len(self._pending) <= KEPT_PENDING:
+            if self.pending <= KEPT_PENDING:
                 return False
         except (apsw.Error, OSError):
             pass
@@ -159,11 +178,13 @@ class StatusBoard:
             return self._write()
         except (apsw.Error, OSError):
             self.close()
-            self._pending.clear()
+            self._clear()
             return False
 
     def reset(self) -> None:
         """Forget what an earlier daemon said about services and conditions."""
+        self._rows.clear()
+        self._progress.clear()
         for statement in ("DELETE FROM services", "DELETE FROM conditions", "DELETE FROM env_locks"):
             self._pending.append((statement, ()))
 
@@ -178,9 +199,21 @@ class StatusBoard:
         with connection:
             for statement, some in groupby(self._pending, key=itemgetter(0)):
                 connection.executemany(statement, (_row(bindings) for _, bindings in some))
-        self._pending.clear()
+            connection.executemany(_TELL, (_row(self._told(service)) for service in self._rows))
+            news = ((service, one) for service, one in self._progress.items() if service not in self._rows)
+            connection.executemany(_GO_ON, (_row((*one, service)) for service, one in news))
+        self._clear()
         lost, self._lost = self._lost, False
         return lost
+
+    def _told(self, service: str) -> ServiceStatus:
+        row, progress = self._rows[service](), self._progress.get(service)
+        return row if progress is None else progress.of(row)
+
+    def _clear(self) -> None:
+        self._pending.clear()
+        self._rows.clear()
+        self._progress.clear()
 
     def _open(self) -> apsw.Connection:
         if self._connection is not None and not self._path.exists():
@@ -201,9 +234,8 @@ class StatusBoard:
         return self._connection
 
 
-def _row(bindings: _Bindings) -> tuple[Any, ...]:
-    row = bindings() if callable(bindings) else bindings
-    return tuple(map(_as_text, row))
+def _row(bindings: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(map(_as_text, bindings))
 
 
 def _as_text(value: Any) -> Any:

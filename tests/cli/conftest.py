@@ -207,7 +207,7 @@ class Daemon:
         row = ServiceStatus(
             service, version, json.dumps(values), json.dumps(sources), 1, 1, "", state, "", "[]"
         )
-        self._board.service(lambda: row)
+        self._board.service(service, lambda: row)
         self._board.flush()
 
     def forgets(self, service: str) -> None:

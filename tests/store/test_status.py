@@ -72,13 +72,13 @@ NOTHING: list[Any] = [{}, [], None, [], {}, None, None, []]
 
 def tell(board: StatusBoard, mode: str = "normal") -> None:
     board.daemon(mode=mode, pid=5, health={"ok": True})
-    board.service(row)
+    board.service("stt-worker", row)
     board.flush()
 
 
 def test_what_was_told_is_read(board: StatusBoard, view: StatusView) -> None:
     board.daemon(mode="normal", health={"ok": True, "err": None})
-    board.service(row)
+    board.service("stt-worker", row)
     board.conditions([("db-locked", "config.db", "critical", AT, "held", "wait")])
     board.env_locks([("stt-worker", "gain", "/srv/.env", 7)])
     board.answer("r1", "retry", "done", AT, {"service": "x"})
@@ -109,7 +109,7 @@ def test_the_tables_are_those_that_other_programs_read(board: StatusBoard, path:
 def test_later_news_replaces_earlier(board: StatusBoard, view: StatusView) -> None:
     tell(board)
     board.daemon(mode="rebuilding")
-    board.service(lambda: row(config_version=4))
+    board.service("stt-worker", lambda: row(config_version=4))
     board.conditions([("a", "", "info", AT, "", "")])
     board.conditions([("b", "", "info", AT, "", "")])
     board.env_locks([("stt-worker", "gain", "f", 1)])
@@ -121,18 +121,29 @@ def test_later_news_replaces_earlier(board: StatusBoard, view: StatusView) -> No
     assert view.env_locks("stt-worker") == {}
 
 
-def test_a_service_goes_through_its_states(board: StatusBoard, view: StatusView) -> None:
-    board.service(lambda: row("a"))
-    board.service(lambda: row("b", state="invalid"))
+@pytest.mark.parametrize("written_between", [True, False])
+def test_a_service_goes_through_its_states(
+    board: StatusBoard, view: StatusView, written_between: bool
+) -> None:
+    board.service("a", lambda: row("a"))
+    board.service("b", lambda: row("b", state="invalid"))
+    if written_between:
+        board.flush()
     for service, state in (("a", "confirmed"), ("b", "")):
         board.confirmed(service, 2, 9, "cd", "later", state=state)
     board.flush()
     news = {"generation": 2, "sequence": 9, "body_sha256": "cd", "state_since": "later"}
     assert view.services() == [row("a", state="confirmed", **news), row("b", state="invalid", **news)]
     board.state("a", "denied", "even later")
+    board.confirmed("b", 2, 10, "ef", "later", state="confirmed")
     board.forget("b")
     board.flush()
     assert view.services() == [row("a", **(news | {"state": "denied", "state_since": "even later"}))]
+    board.confirmed("a", 2, 11, "gh", "at last", state="confirmed")
+    board.service("a", lambda: row("a", config_version=4))
+    board.service("b", lambda: row("b"))
+    board.flush()
+    assert view.services() == [row("a", config_version=4), row("b")]
 
 
 def test_a_new_daemon_takes_back_what_the_last_one_said_of_services(
