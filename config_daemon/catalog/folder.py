@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -32,8 +33,11 @@ _ENDINGS: Final = (".json", ".schema", ".yaml", ".yml")  # what somebody may hav
 _USUAL_BYTES: Final = 1 << 16  # a buffer for the largest file would cost more than reading most of them
 _SETTLED_NS: Final = 100_000_000
 
-_Signature = tuple[int, int, int]  # mtime_ns, size, inode
-_UNSETTLED: Final[_Signature] = (-1, -1, -1)
+_Signature = bytes  # mtime_ns, size, inode: packed, since there may be very many
+_UNSETTLED: Final[_Signature] = b""
+_PACKED: Final = struct.Struct("=QQQ").pack
+_ALL_BITS: Final = (1 << 64) - 1  # a file may be older than 1970, or newer than 2262
+_UNLIKE_ANY: Final = _ALL_BITS - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,5 +165,5 @@ def _bytes(path: str) -> bytes:
 def _signature(status: os.stat_result) -> _Signature:
     """Return what tells one state of a file from another, or a value that equals no state yet."""
     if abs(time.time_ns() - status.st_mtime_ns) < _SETTLED_NS:
-        return (-2, status.st_size, time.monotonic_ns())
-    return status.st_mtime_ns, status.st_size, status.st_ino
+        return _PACKED(_UNLIKE_ANY, status.st_size, time.monotonic_ns())
+    return _PACKED(status.st_mtime_ns & _ALL_BITS, status.st_size, status.st_ino)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # with libsodium behind it: who only looks at versions need n
     from config_daemon.store.seals import RowSealer
 
 _READ_MANY = 500
+CACHE_KIB = 256  # rows are read once; SQLite would keep 2 MB of their pages
 VERSION = "iif(typeof(version) = 'integer', version, 0)"  # 0 for what no writer of ours put there
 _LIVE, _DELETED = (
     f"SELECT '{table}', CAST(service AS BLOB), CAST({text} AS BLOB), {VERSION}, CAST(config_epoch AS BLOB),"  # noqa: S608
@@ -190,6 +191,8 @@ class SqliteReader:
         if self._connection is None:
             identity = identity_of(self._path, self._stat)
             self._connection, self._identity = connect(self._path), identity
+            with translated(self._path):
+                self._connection.pragma("cache_size", -CACHE_KIB)
             self._wal = Wal(self._path)
         return self._connection
 

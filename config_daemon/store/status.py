@@ -18,6 +18,7 @@ import apsw
 from config_daemon.store.files import SHARED_MODE
 
 FORMAT = 3
+CACHE_KIB = 256  # written once, and hardly ever again soon
 KEPT_EVENTS = 1000
 KEPT_PENDING = 50_000  # statements, while somebody else holds the file
 
@@ -225,6 +226,7 @@ class StatusBoard:
             connection.set_busy_timeout(50)
             connection.pragma("journal_mode", "WAL")
             connection.pragma("synchronous", "OFF")
+            connection.pragma("cache_size", -CACHE_KIB)
             version = connection.pragma("user_version")
             if version not in (0, FORMAT):
                 raise apsw.CorruptError("another format")
