@@ -16,7 +16,7 @@ from config_daemon.daemon.inbox import Sockets
 from config_daemon.daemon.link import Answered, Link
 from config_daemon.wire.status import MAX_STATUS_BYTES
 
-TURN_SECONDS, BUSY_TURN_SECONDS = 0.01, 0.2  # between two turns; while configs wait to be sent
+TURN_SECONDS = 0.01  # between two turns
 CARE_SECONDS = 1.0  # how often an idle connection is looked after
 RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS = 1.0, 60.0
 CONNACK_SECONDS = 5.0
@@ -47,7 +47,7 @@ class Ears:
             return Sockets()
         return Sockets(*self._link.descriptors())
 
-    def listen(self, now: float, wanted: bool, busy: bool) -> tuple[list[Arrived], bool]:
+    def listen(self, now: float, wanted: bool) -> tuple[list[Arrived], bool]:
         """Take a turn if it is time; return what came, and whether the connection has just been made."""
         if not wanted:
             self.close()
@@ -56,7 +56,7 @@ class Ears:
                 self._dialing = True
                 self._dial()
         elif now >= self._turn_at or now >= self._care_at:
-            return self._turn(self._link, now, busy)
+            return self._turn(self._link, now)
         return [], False
 
     def subscribe(self, topics: list[str]) -> None:
@@ -82,12 +82,12 @@ class Ears:
         if link is not None:
             link.leave(0.0)
 
-    def _turn(self, link: Link, now: float, busy: bool) -> tuple[list[Arrived], bool]:
+    def _turn(self, link: Link, now: float) -> tuple[list[Arrived], bool]:
         facts, stands = link.move()
         came = [fact for fact in facts if isinstance(fact, Arrived)]
         answer = next((fact for fact in facts if isinstance(fact, Answered)), None)
         if came:  # the pause is for those who shout; who says one word is heard at once
-            self._turn_at = now + (BUSY_TURN_SECONDS if busy else TURN_SECONDS)
+            self._turn_at = now + TURN_SECONDS
         self._care_at = now + CARE_SECONDS
         if answer is not None and answer.refusal is None:
             self.hears, self.trouble, self._retry_seconds = True, None, RETRY_FIRST_SECONDS

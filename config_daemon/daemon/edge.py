@@ -29,10 +29,11 @@ LISTEN_SECONDS = 1.0  # after a start nobody is counted before what is retained 
 STRANGERS_SECONDS = 5.0
 DEAF_SECONDS = 30.0
 ASKED_AT_ONCE = 200
+HUSH_SECONDS, LONGEST_HUSH_SECONDS = 0.02, 0.2
 
 
 class Edge:
-    """Drives the parts that know workers; `is_open` tells whether configs may be published by what is there."""
+    """Drives the parts that know workers; `is_healthy` tells whether what is counted may be published."""
 
     def __init__(
         self,
@@ -55,7 +56,7 @@ class Edge:
         self._strangers_at = 0.0
         self._heard_since: float | None = None
         self._deaf_since: float | None = None
-        self._clock = 0.0
+        self._clock = self._hushed_until = self._heeded_at = 0.0
 
     def expect(self, workers: Workers) -> None:
         """Take the list of expected workers, as the store has it now."""
@@ -98,11 +99,19 @@ class Edge:
         self._convergences.tell_again()
         self._statuses.news_of_strangers.update(self._statuses.strangers)
 
-    def step(self, now: float, may_send: bool, busy: bool) -> None:
-        """Hear, verify, count and tell a little; `busy`: configs wait to be sent."""
+    def step(self, now: float, may_send: bool, is_urgent: bool) -> None:
+        """Hear, verify, count and tell a little; `is_urgent`: a config waits to be sent, or is about to."""
         self._clock = now
         self._wanted = self._wanted or may_send
-        came, is_new = self._ears.listen(now, self._wanted, busy)
+        if is_urgent:  # whoever speaks meanwhile waits in the broker, though not for ever
+            self._hushed_until = min(now + HUSH_SECONDS, self._heeded_at + LONGEST_HUSH_SECONDS)
+        if now >= self._hushed_until:
+            self._heeded_at = now
+            self._heed(now, may_send)
+        self._tell(now)
+
+    def _heed(self, now: float, may_send: bool) -> None:
+        came, is_new = self._ears.listen(now, self._wanted)
         if is_new:
             self._ears.subscribe([self._topics.every_status, self._topics.every_presence])
             self._statuses.unasked.clear()
@@ -110,19 +119,18 @@ class Edge:
         for message in came:
             self._statuses.arrived(message, now)
         self._ask()
-        if came or not busy:
-            self._statuses.verify(now)
+        self._statuses.verify(now)
         if self._heard_since is not None and now - self._heard_since >= LISTEN_SECONDS:
-            self._convergences.step(now, may_send and not busy and self._is_healthy())
-        self._tell(now)
+            self._convergences.step(now, may_send and self._is_healthy())
 
     def sockets(self, now: float) -> Sockets:
         """Return what the inbox must wait for."""
-        return self._ears.sockets(now)
+        return Sockets() if now < self._hushed_until else self._ears.sockets(now)
 
     def next_due(self, now: float) -> float:
         """Return in how many seconds there is something to do."""
-        return min(self._ears.next_due(now), self._statuses.next_due(now), self._convergences.next_due(now))
+        due = min(self._ears.next_due(now), self._statuses.next_due(now), self._convergences.next_due(now))
+        return max(due, self._hushed_until - now)
 
     def close(self) -> None:
         """End the connection for statuses."""

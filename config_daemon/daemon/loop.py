@@ -49,7 +49,7 @@ class Daemon:
         self._waiting = self._send(now)
         if self._may_send():
             p.beacons.step(now, p.mirror.witness.take_shards())
-        p.edge.step(now, self._may_send(), self._waiting)
+        p.edge.step(now, self._may_send(), self._waiting or bool(near))
         if self._may_keep():
             p.keeper.step(lambda: p.sealer.head(p.sight.place, p.sight.facts), now)
         if p.broker.idle and now >= self._dial_at:
