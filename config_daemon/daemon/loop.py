@@ -56,6 +56,8 @@ class Daemon:
             self._dial_at = now + RETRY_FIRST_SECONDS  # where nothing can be sealed there is no will either
             if will := p.reporter.will():
                 p.broker.open(will)
+        if "store" in near and not self._waiting:
+            p.sight.rehearse()
         p.obey(now, "requests" in near)
         p.reporter.report(now)
         p.alive()

@@ -61,6 +61,7 @@ class Sight:
         self._expect, self._workers_moved = expect, False
         self._stale, self._thorough_at = True, 0.0
         self._unread: dict[str, None] = {}
+        self._latest: str | None = None
         self._faults = Faults(findings, now_text)
         self._answers = True
         self._identity: tuple[int, int] | None = None
@@ -155,6 +156,11 @@ class Sight:
     def reread(self, services: Iterable[str]) -> None:
         """Have services read again although the store did not change."""
         self._unread.update(dict.fromkeys(services))
+
+    def rehearse(self) -> None:
+        """Have what changed last read again: a change is near, and finds the way to it walked a moment before."""
+        if self._latest is not None:
+            self.reread([self._latest])
 
     def accept(self) -> None:
         """Take the database as it is for the true one, whatever place was expected in it; look at once."""
@@ -281,6 +287,7 @@ class Sight:
         for service in some:
             self._judge.judge(service, rows.get(service))
             del self._unread[service]
+        self._latest = some[-1]
 
 
 def _is_cut_off(error: StoreError) -> bool:
