@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from json.encoder import JSONEncoder, c_make_encoder, encode_basestring  # type: ignore[attr-defined]
 from typing import Any
 
-from nacl.bindings import crypto_sign
+from nacl.bindings import crypto_sign, crypto_sign_open
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
@@ -66,10 +66,10 @@ def unseal(raw: bytes, body_type: str, keys: Iterable[VerifyKey]) -> tuple[bytes
     """
     check_size(raw)
     body, signature = cut_tail(raw, _ED25519_BYTES)
-    message = pae(media_type(body_type), body)
+    message = signature + pae(media_type(body_type), body)
     for key in keys:
         try:
-            key.verify(message, signature)
+            crypto_sign_open(message, bytes(key))
         except BadSignatureError:
             continue
         return body, key
