@@ -12,8 +12,8 @@ import select
 import struct
 from typing import Any, NoReturn
 
-from paho.mqtt.client import Client
-from paho.mqtt.enums import MessageType, MQTTErrorCode
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import MessageType, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
@@ -23,6 +23,7 @@ MAX_PACKET_BYTES = MAX_MESSAGE_BYTES + (64 << 10)  # the longest topic, and numb
 MAX_WAITING_BYTES = 8 * MAX_PACKET_BYTES
 MAX_TURN_BYTES = 64 << 10  # a longer packet takes several turns
 MAX_QUEUED = 1000  # messages of ours that the broker has not acknowledged
+_QOS, _QOS_1 = 0x06, 0x02  # in a packet's first byte
 _TOO_LONG = f"it sends more than {MAX_PACKET_BYTES} bytes at once"
 _PUBACK = struct.Struct("!BBH")  # of a success: no reason, no properties
 _EACH_BYTES = 500  # what a message takes beside its content
@@ -94,6 +95,22 @@ class BoundedClient(Client):
     def _refuse(self, why: str) -> NoReturn:
         self.refusal = why
         raise ConnectionAbortedError(why)
+
+    def _handle_publish(self) -> MQTTErrorCode:
+        # half of paho's own work on an ordinary message is a table of all properties, of which it has none
+        packet = self._in_packet["packet"]
+        topic_end = 2 + int.from_bytes(packet[:2])
+        properties_at = topic_end + 2
+        if (
+            self._protocol != MQTTProtocolVersion.MQTTv5
+            or self._in_packet["command"] & _QOS != _QOS_1
+            or packet[properties_at : properties_at + 1] != b"\0"
+        ):
+            return super()._handle_publish()
+        message = MQTTMessage(int.from_bytes(packet[topic_end:properties_at]), bytes(packet[2:topic_end]))
+        message.payload = bytes(packet[properties_at + 1 :])
+        self._handle_on_message(message)
+        return self._send_puback(message.mid)
 
     def _send_pubrec(self, mid: int) -> MQTTErrorCode:
         # paho keeps such a message until the broker says more, as many as there are numbers; we ask for QoS 1

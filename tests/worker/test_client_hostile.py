@@ -270,6 +270,33 @@ def test_messages_that_come_together_are_acknowledged_in_one_go_each_before_it_i
         assert [seen.get(timeout=5) for _ in range(3)] == [acks, b"2", b"300"]
 
 
+def test_a_message_is_the_same_whatever_a_broker_adds_to_it() -> None:
+    expiry, word = b"\x05\x02\x00\x00\x00\x09", b"\x07\x26\x00\x01k\x00\x01v"
+    packets = {
+        "nothing": b"\x32\x09\x00\x03t/a\x00\x01\x00x",
+        "retained and sent again": b"\x3b\x09\x00\x03t/b\x00\x01\x00x",
+        "no content": b"\x32\x08\x00\x03t/c\x01\x00\x00",
+        "an expiry": b"\x32\x0e\x00\x03t/d\x00\x02" + expiry + b"x",
+        "a word of the user": b"\x32\x10\x00\x03t/e\x00\x03" + word + b"x",
+        "no wish for an answer": b"\x30\x07\x00\x03t/f\x00x",
+        "a name of two bytes a letter": b"\x32\x0a\x00\x04t/\xc3\xa9\x00\x04\x00x",
+    }
+    acknowledged: queue.Queue[bytes] = queue.Queue()
+
+    def script(peer: Peer, _number: int) -> None:
+        peer.welcome()
+        peer.send(b"".join(packets.values()))
+        while body := peer.packet()[1]:
+            acknowledged.put(body)
+
+    with fake_broker(script) as url, Following(url) as following:
+        got = [following.next() for _ in packets]
+        mids = [int.from_bytes(acknowledged.get(timeout=5)) for _ in range(len(packets) - 1)]
+    contents = [b"x", b"x", b"", b"x", b"x", b"x", b"x"]
+    assert got == list(zip(["t/a", "t/b", "t/c", "t/d", "t/e", "t/f", "t/é"], contents, strict=True))
+    assert mids == [1, 1, 256, 2, 3, 4]
+
+
 def test_what_was_read_already_waits_for_no_other_packet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds, "MAX_TURN_BYTES", 30)  # two or three packets, and a part of one
 
