@@ -23,6 +23,7 @@ MAX_PACKET_BYTES = MAX_MESSAGE_BYTES + (64 << 10)  # the longest topic, and numb
 MAX_WAITING_BYTES = 8 * MAX_PACKET_BYTES
 MAX_TURN_BYTES = 64 << 10  # a longer packet takes several turns
 MAX_QUEUED = 1000  # messages of ours that the broker has not acknowledged
+_READ_BYTES = 64 << 10  # at once: of messages of usual length dozens
 _QOS, _QOS_1 = 0x06, 0x02  # in a packet's first byte
 _TOO_LONG = f"it sends more than {MAX_PACKET_BYTES} bytes at once"
 _PUBACK = struct.Struct("!BBH")  # of a success: no reason, no properties
@@ -89,7 +90,7 @@ class BoundedClient(Client):
         # websockets gather a whole frame before it
         if len(getattr(self._sock, "_readbuffer", b"")) > MAX_PACKET_BYTES:
             self._refuse(_TOO_LONG)
-        data = super()._sock_recv(MAX_TURN_BYTES)
+        data = super()._sock_recv(_READ_BYTES)
         self._ahead, self._ahead_bytes = io.BytesIO(data), len(data)
 
     def _refuse(self, why: str) -> NoReturn:

@@ -133,7 +133,7 @@ class Subscriber:
     def _live(self, client: BoundedClient) -> str | None:
         until = time.monotonic() + CONNACK_SECONDS
         while not self._stopping:
-            trouble = self._turn(client)
+            trouble = self._turn(client, TURN_SECONDS)
             # what arrived is handled first: the program's own troubles are none of the connection's
             if not self._handle_inbound():
                 self._redelivery.wish(time.monotonic())
@@ -170,7 +170,7 @@ class Subscriber:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return client
 
-    def _turn(self, client: BoundedClient, seconds: float = TURN_SECONDS) -> str | None:
+    def _turn(self, client: BoundedClient, seconds: float) -> str | None:
         """Wait for packets and read them; return why there is no connection any more."""
         detail = ""
         try:
