@@ -12,10 +12,11 @@ Sources: DSSE v1 (pre-authentication encoding), RFC 8032 (Ed25519).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from json.encoder import JSONEncoder, c_make_encoder, encode_basestring  # type: ignore[attr-defined]
 from typing import Any
 
-from nacl.bindings import crypto_sign
+from nacl.bindings import crypto_sign, crypto_sign_open
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
@@ -66,13 +67,11 @@ def unseal(raw: bytes, body_type: str, keys: Iterable[VerifyKey]) -> tuple[bytes
     """
     check_size(raw)
     body, signature = cut_tail(raw, _ED25519_BYTES)
-    message = pae(media_type(body_type), body)
+    signed = signature + pae(media_type(body_type), body)
     for key in keys:
-        try:
-            key.verify(message, signature)
-        except BadSignatureError:
-            continue
-        return body, key
+        with suppress(BadSignatureError):
+            crypto_sign_open(signed, bytes(key))
+            return body, key
     raise RejectedUpdate(
         "bad-signature", 3, "no trusted key made this signature over these bytes and this type"
     )

@@ -72,7 +72,7 @@ class Subscriber:
     ) -> None:
         self._link, self._filters, self._receive, self._note = link, tuple(filters), receive, note
         self._tick, self._greet, self._part = tick, greet, part
-        self._connected: Client | None = None
+        self._connected: BoundedClient | None = None
         self._stopping = False
         self._inbound, self._is_serving = Inbound(), False
         self._accepted = False
@@ -80,7 +80,7 @@ class Subscriber:
         self._redelivery = _Redelivery()
         self._sent: dict[int, str] = {}  # by the number of the packet: what was not acknowledged yet
         self._denied: set[str] = set()
-        self._unheard_seconds, self._turned_at = 0.0, 0.0
+        self._unheard_seconds, self._turned_at, self._ticked_at = 0.0, 0.0, 0.0
 
     @property
     def is_connected(self) -> bool:
@@ -130,14 +130,14 @@ class Subscriber:
             self._connected = None
             self._sent.clear()
 
-    def _live(self, client: Client) -> str | None:
+    def _live(self, client: BoundedClient) -> str | None:
         until = time.monotonic() + CONNACK_SECONDS
         while not self._stopping:
-            trouble = self._turn(client)
+            trouble = self._turn(client, TURN_SECONDS)
             # what arrived is handled first: the program's own troubles are none of the connection's
             if not self._handle_inbound():
                 self._redelivery.wish(time.monotonic())
-            self._tick()
+            self._tick_now()
             if trouble is not None:
                 return trouble
             if not self._accepted and time.monotonic() > until:
@@ -147,7 +147,7 @@ class Subscriber:
         self._leave(client)
         return None
 
-    def _leave(self, client: Client) -> None:
+    def _leave(self, client: BoundedClient) -> None:
         """Say the last words, and wait a little until the broker has heard them."""
         if self._accepted:
             self._part()
@@ -159,7 +159,7 @@ class Subscriber:
                 return
         client.disconnect()
 
-    def _connect(self) -> Client:
+    def _connect(self) -> BoundedClient:
         client = self._client()
         client.connect(
             self._link.address.host, self._link.address.port, keepalive=KEEPALIVE_SECONDS,
@@ -170,19 +170,19 @@ class Subscriber:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return client
 
-    def _turn(self, client: Client, seconds: float = TURN_SECONDS) -> str | None:
+    def _turn(self, client: BoundedClient, seconds: float) -> str | None:
         """Wait for packets and read them; return why there is no connection any more."""
         detail = ""
         try:
-            if client.loop(max(0.0, seconds)) == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            if client.move(max(0.0, seconds)) == MQTTErrorCode.MQTT_ERR_SUCCESS:
                 return self._unheard(client)
-            if isinstance(client, BoundedClient) and client.refusal:
+            if client.refusal:
                 detail = f": {client.refusal}"
         except Exception as error:  # noqa: BLE001 - as above
             detail = f": {error}"
         return self._parting or f"the connection to {self._link.address} broke{detail}"
 
-    def _unheard(self, client: Client) -> str | None:
+    def _unheard(self, client: BoundedClient) -> str | None:
         """Return why to leave a broker that has acknowledged nothing for long, although it was told all."""
         now = time.monotonic()
         passed = min(now - self._turned_at, 2 * TURN_SECONDS)  # what was not listened to is no silence
@@ -194,9 +194,21 @@ class Subscriber:
         return f"the connection to {self._link.address} was left: it acknowledges nothing"
 
     def _handle_inbound(self) -> bool:
-        return False not in [self._receive(topic, raw) for topic, raw in self._inbound.take()]
+        """Hand over what arrived, and call `tick` in time meanwhile; False when something was not taken."""
+        are_taken = True
+        for topic, raw in self._inbound.take():
+            if self._stopping:  # what is retained comes again at the next start
+                break
+            are_taken &= self._receive(topic, raw)
+            if time.monotonic() - self._ticked_at >= TURN_SECONDS:
+                self._tick_now()
+        return are_taken
 
-    def _client(self) -> Client:
+    def _tick_now(self) -> None:
+        self._ticked_at = time.monotonic()
+        self._tick()
+
+    def _client(self) -> BoundedClient:
         address = self._link.address
         client = BoundedClient(
             CallbackAPIVersion.VERSION2,
@@ -224,7 +236,7 @@ class Subscriber:
             client.will_set(self._link.presence, OFFLINE, qos=1, retain=True)
         return client
 
-    def _on_connect(self, client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+    def _on_connect(self, client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
             self._note(f"{self._link.address} refused us: {reason}")
             return
@@ -245,7 +257,7 @@ class Subscriber:
                 "if no other program should run under it, give each worker a name of its own"
             )
 
-    def _subscribe(self, client: Client) -> None:
+    def _subscribe(self, client: BoundedClient) -> None:
         client.subscribe([(one, 1) for one in self._filters])
 
     def _on_subscribe(self, _client: Client, _data: Any, _mid: int, reasons: Any, _properties: Any) -> None:
@@ -257,7 +269,7 @@ class Subscriber:
         if not self._inbound.add(message.topic, message.payload, newest_only=self._is_serving):
             self._redelivery.wish(time.monotonic())
 
-    def _send(self, client: Client, topic: str, raw: bytes, retain: bool) -> None:
+    def _send(self, client: BoundedClient, topic: str, raw: bytes, retain: bool) -> None:
         info = client.publish(topic, raw, qos=1, retain=retain)
         if info.rc != MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
             self._sent[info.mid] = topic
@@ -273,7 +285,7 @@ class Subscriber:
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while not self._stopping and time.monotonic() < until:
-            self._tick()
+            self._tick_now()
             time.sleep(min(TURN_SECONDS, max(0.0, until - time.monotonic())))
 
 

@@ -106,7 +106,7 @@ class ConfigClient:
             protocol, topics.presence(worker),
         )  # fmt: skip
         self._link = Subscriber(
-            link, [*self._lookout.filters, *map(topics.config, self._names)], self._follower.receive,
+            link, [*self._lookout.filters, *map(topics.config, self._names)], self._receive,
             note, self._tick, self._statuses.connected, lambda: self._tell(0.0),
         )  # fmt: skip
         self._plain: dict[str, Mapping[str, Any]] = {}
@@ -228,10 +228,18 @@ class ConfigClient:
                 self._follower.again(service)
                 self._again.discard(service)
 
+    def _receive(self, topic: str, raw: bytes) -> bool:
+        is_taken = self._follower.receive(topic, raw)
+        self._end_for_restart()
+        return is_taken
+
     def _tick(self) -> None:
         self._repeat()
         self._follower.tick()
         self._tell()
+        self._end_for_restart()
+
+    def _end_for_restart(self) -> None:
         if self._follower.wants_restart:
             self._link.stop()
 

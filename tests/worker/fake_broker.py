@@ -65,10 +65,13 @@ class Peer:
         return data
 
 
-def publish(topic: bytes, payload: bytes, mid: int = 1) -> bytes:
-    """Return a QoS 1 PUBLISH packet of less than 128 bytes."""
+def publish(topic: bytes, payload: bytes, mid: int = 1, qos: int = 1) -> bytes:
+    """Return a PUBLISH packet."""
     body = struct.pack(">H", len(topic)) + topic + struct.pack(">H", mid) + b"\x00" + payload
-    return b"\x32" + bytes([len(body)]) + body
+    length, left = b"", len(body)
+    while left > 127:
+        length, left = length + bytes([left & 127 | 128]), left >> 7
+    return bytes([0x30 | qos << 1]) + length + bytes([left]) + body
 
 
 @contextlib.contextmanager

@@ -251,6 +251,160 @@ def test_what_finds_no_room_while_a_message_is_handled_is_asked_for_again(
             assert asked_again.wait(5)
 
 
+def test_messages_that_come_together_are_acknowledged_in_one_go_each_before_it_is_handled() -> None:
+    acknowledged: queue.Queue[bytes] = queue.Queue()
+    seen: queue.Queue[bytes] = queue.Queue()
+
+    def script(peer: Peer, _number: int) -> None:
+        peer.welcome()
+        peer.send(b"".join(publish(b"t/a", b"%d" % number, number) for number in (1, 2, 300)))
+        acknowledged.put(peer.connection.recv(100))
+        peer.packet()
+
+    def receive(_topic: str, raw: bytes) -> bool:
+        seen.put(raw if raw != b"1" else acknowledged.get(timeout=5))
+        return True
+
+    with fake_broker(script) as url, Following(url, receive=receive):
+        acks = b"\x40\x02\x00\x01\x40\x02\x00\x02\x40\x02\x01\x2c"
+        assert [seen.get(timeout=5) for _ in range(3)] == [acks, b"2", b"300"]
+
+
+def test_a_message_is_the_same_whatever_a_broker_adds_to_it() -> None:
+    expiry, word = b"\x05\x02\x00\x00\x00\x09", b"\x07\x26\x00\x01k\x00\x01v"
+    packets = {
+        "nothing": b"\x32\x09\x00\x03t/a\x00\x01\x00x",
+        "retained and sent again": b"\x3b\x09\x00\x03t/b\x00\x01\x00x",
+        "no content": b"\x32\x08\x00\x03t/c\x01\x00\x00",
+        "an expiry": b"\x32\x0e\x00\x03t/d\x00\x02" + expiry + b"x",
+        "a word of the user": b"\x32\x10\x00\x03t/e\x00\x03" + word + b"x",
+        "no wish for an answer": b"\x30\x07\x00\x03t/f\x00x",
+        "a name of two bytes a letter": b"\x32\x0a\x00\x04t/\xc3\xa9\x00\x04\x00x",
+    }
+    acknowledged: queue.Queue[bytes] = queue.Queue()
+
+    def script(peer: Peer, _number: int) -> None:
+        peer.welcome()
+        peer.send(b"".join(packets.values()))
+        while body := peer.packet()[1]:
+            acknowledged.put(body)
+
+    with fake_broker(script) as url, Following(url) as following:
+        got = [following.next() for _ in packets]
+        mids = [int.from_bytes(acknowledged.get(timeout=5)) for _ in range(len(packets) - 1)]
+    contents = [b"x", b"x", b"", b"x", b"x", b"x", b"x"]
+    assert got == list(zip(["t/a", "t/b", "t/c", "t/d", "t/e", "t/f", "t/é"], contents, strict=True))
+    assert mids == [1, 1, 256, 2, 3, 4]
+
+
+def test_what_was_read_already_waits_for_no_other_packet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        bounds, "MAX_TURN_BYTES", 30
+    )  # two or three packets, of a hundred that are read at once
+    monkeypatch.setattr(client, "TURN_SECONDS", 60.0)
+
+    def script(peer: Peer, number: int) -> None:
+        if number > 1:
+            return
+        peer.welcome()
+        peer.send(b"".join(publish(b"t/a", b"%d" % number, number) for number in range(1, 101)))
+        for _ in range(100):
+            peer.packet()
+
+    with fake_broker(script) as url, Following(url) as following:
+        assert [following.next()[1] for _ in range(100)] == [b"%d" % number for number in range(1, 101)]
+
+
+def test_long_messages_in_a_row_are_never_more_than_there_is_room_for() -> None:
+    packets: queue.Queue[int] = queue.Queue()
+    long, count = b"x" * 1_000_000, 12
+    assert count * len(long) > bounds.MAX_WAITING_BYTES
+
+    def script(peer: Peer, number: int) -> None:
+        if number > 1:
+            return
+        peer.welcome()
+        for _ in range(20):
+            peer.packet()
+        peer.send(b"".join(publish(b"t/%d" % number, long, number + 1) for number in range(count)))
+        for _ in range(count):
+            packets.put(peer.packet()[0])
+
+    with fake_broker(script) as url:
+        following = Following(url)
+        # paho reads as many packets at once as answers are missing
+        following.subscriber._greet = lambda: [following.subscriber.publish("t", b"") for _ in range(20)]
+        with following:
+            assert [following.next() for _ in range(count)] == [
+                (f"t/{number}", long) for number in range(count)
+            ]
+            kinds = [packets.get(timeout=5) for _ in range(count)]
+    assert kinds == [0x40] * count, "it had to ask for nothing again"
+
+
+def test_ticks_come_in_time_while_many_messages_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "TURN_SECONDS", 0.0)  # a tick is due after each
+    happened: list[str] = []
+    end = threading.Event()
+
+    def script(peer: Peer, _number: int) -> None:
+        peer.welcome()
+        peer.send(b"".join(publish(b"t/a", b"%d" % number, number) for number in (1, 2, 3)))
+        peer.packet()
+
+    def receive(_topic: str, raw: bytes) -> bool:
+        happened.append(raw.decode())
+        if raw == b"3":
+            end.set()
+        return True
+
+    with fake_broker(script) as url:
+        following = Following(url, receive=receive)
+        following.subscriber._tick = lambda: happened.append("tick")
+        with following:
+            assert end.wait(5)
+    first = happened.index("1")
+    assert happened[first : first + 5] == ["1", "tick", "2", "tick", "3"]
+
+
+def test_who_stops_while_messages_wait_is_given_no_other() -> None:
+    seen: list[bytes] = []
+
+    def script(peer: Peer, _number: int) -> None:
+        peer.welcome()
+        peer.send(b"".join(publish(b"t/a", b"%d" % number, number) for number in (1, 2, 3)))
+        while peer.packet()[0]:
+            pass
+
+    def receive(_topic: str, raw: bytes) -> bool:
+        seen.append(raw)
+        following.subscriber.stop()
+        return True
+
+    with fake_broker(script) as url:
+        following = Following(url, receive=receive)
+        following.thread.start()
+        assert following.ended(5)
+    assert seen == [b"1"]
+
+
+def test_a_broker_that_sends_what_nobody_may_keep_for_it_is_left() -> None:
+    """At QoS 2 a message is kept until the sender says more: as many of them as it likes."""
+
+    def script(peer: Peer, number: int) -> None:
+        if number > 1:
+            return good(peer)
+        peer.welcome()
+        peer.send(publish(b"t/a", b"twice", qos=2))
+        while peer.packet()[0]:
+            pass
+        return None
+
+    with fake_broker(script) as url, Following(url) as following:
+        assert "QoS 2" in following.note("broke")
+        assert following.next() == ("t/a", b"alive")
+
+
 def test_a_broker_that_acknowledges_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "PUBACK_SECONDS", 0.1)
 

@@ -434,6 +434,25 @@ def test_a_program_that_needs_a_restart_ends_and_begins_with_the_new_config(
         assert again.next().new == {"number": 2}
 
 
+def test_a_program_that_needs_a_restart_is_given_no_other_config_before_it(
+    source: Source, program: Callable[..., Program]
+) -> None:
+    source.config({"number": 1})
+    source.config({"number": 2}, "global")
+    edge = program(services=[SERVICE, "global"], first_use="run")
+    asked: list[str] = []
+
+    def needs_a_restart(change: Change) -> None:
+        asked.append(change.service)
+        raise RestartNeeded
+
+    edge.on_apply = needs_a_restart
+    with edge:
+        edge.client._thread.join(5)  # type: ignore[union-attr]
+        assert edge.client.ended == "restart"
+    assert len(asked) == 1
+
+
 @pytest.mark.parametrize("seconds", [30.0, None])
 def test_a_callback_may_end_the_client(
     source: Source, program: Callable[..., Program], tmp_path: Path, seconds: float | None
