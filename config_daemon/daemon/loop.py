@@ -56,8 +56,6 @@ class Daemon:
             self._dial_at = now + RETRY_FIRST_SECONDS  # where nothing can be sealed there is no will either
             if will := p.reporter.will():
                 p.broker.open(will)
-        if "store" in near and not self._waiting:
-            p.sight.rehearse()
         p.obey(now, "requests" in near)
         p.reporter.report(now)
         p.alive()
@@ -108,7 +106,7 @@ class Daemon:
             self._dial_at = now
         if p.surroundings.settled:
             # only what is being sent drains: reading must go on where nothing may be sent yet
-            p.see(now, len(p.plan) if self._may_send() else 0)
+            p.see(now, "store" in near, len(p.plan) if self._may_send() else 0)
         if p.sight.place is not None:
             p.mirror.store_seen()
 

@@ -128,12 +128,19 @@ class Sight:
             self._insist(shown)
             self._lack(shown)
 
-    def look(self, now: float, backlog: int) -> None:
-        """Read what changed, at most a slice; nothing while `backlog` services wait to be sent."""
+    def look(self, now: float, is_near: bool, backlog: int) -> None:
+        """Read what changed, at most a slice; nothing while `backlog` services wait to be sent.
+
+        Where a change is near and not there yet, what changed last is read once more: the new one then finds the way
+        walked a moment before. Caches are cold after a pause, and half of the time of a change is theirs.
+        """
         if now < self._not_before:
             return
+        before = self.place
         try:
             self._read(now, backlog)
+            if is_near and not backlog and self.place == before and self._latest is not None:
+                self.reread([self._latest])
             self._answers = True
             self._probe(now)
         except StoreLocked as error:
@@ -156,11 +163,6 @@ class Sight:
     def reread(self, services: Iterable[str]) -> None:
         """Have services read again although the store did not change."""
         self._unread.update(dict.fromkeys(services))
-
-    def rehearse(self) -> None:
-        """Have what changed last read again: a change is near, and finds the way to it walked a moment before."""
-        if self._latest is not None:
-            self.reread([self._latest])
 
     def accept(self) -> None:
         """Take the database as it is for the true one, whatever place was expected in it; look at once."""

@@ -240,7 +240,8 @@ def test_no_sequence_of_keyrings_leads_back(shown: list[Any]) -> None:
         for old in seen[:-1]:
             if old.raw:
                 assert _outcome(held, old.raw) not in range(1, 6), "what was left behind never comes back"
-        seen.append(held)
+        if held is not seen[-1]:
+            seen.append(held)
 
 
 @given(SHOWN, SHOWN)
