@@ -48,7 +48,7 @@ def sources(
     """Return where each effective value came from, by dotted key."""
     given = leaves(stored)
     return {
-        key: "env" if _is_fixed(key, overrides) else "database" if key in given else "default"
+        key: "env" if overrides and _is_fixed(key, overrides) else "database" if key in given else "default"
         for key in leaves(effective)
     }
 

@@ -7,11 +7,18 @@ was read ahead is forgotten, since no selector would tell of it.
 from __future__ import annotations
 
 import contextlib
+from typing import Literal
 
 from paho.mqtt.client import Client
 from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
 
 PIECE_BYTES = 16384
+_MID_BYTES = 2  # MQTT 5.0 §3.4.2: a PUBACK of a success may hold nothing else
+_SUCCESS = ReasonCode(PacketTypes.PUBACK)
+_NO_PROPERTIES = Properties(PacketTypes.PUBACK)  # type: ignore[no-untyped-call]
 
 
 class BatchingClient(Client):
@@ -31,8 +38,9 @@ class BatchingClient(Client):
         return bool(self._gathered) or super().want_write()
 
     def loop_write(self) -> MQTTErrorCode:
-        """Write what waits, as far as the other side takes it."""
-        self.flush()
+        """Write what waits, as far as the other side takes it; what is gathered waits for its owner."""
+        if not self.gathers:
+            self.flush()
         return super().loop_write()
 
     def flush(self) -> None:
@@ -56,6 +64,17 @@ class BatchingClient(Client):
             return super()._sock_send(buf)
         self._gathered += buf
         return len(buf)
+
+    def _handle_pubackcomp(self, cmd: Literal["PUBACK", "PUBCOMP"]) -> MQTTErrorCode:
+        # paho makes a table of all properties and looks the reason up by its name, of which an ordinary one has none
+        packet = self._in_packet["packet"]
+        if cmd != "PUBACK" or len(packet) != _MID_BYTES:
+            return super()._handle_pubackcomp(cmd)
+        mid = int.from_bytes(packet)
+        with self._out_message_mutex:
+            if mid in self._out_messages:
+                return self._do_on_publish(mid, _SUCCESS, _NO_PROPERTIES)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _flush(self) -> None:
         while self._gathered:
