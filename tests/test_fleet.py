@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from config_daemon.daemon import sight
 from tests.fleet import Fleet
 from tests.fleet_laws import STT, TTS
 
@@ -140,6 +141,41 @@ def test_without_any_memory_a_broker_that_holds_our_messages_is_asked_about(flee
     fleet.commit(TTS, 11)
     published = len(fleet.published())
     fleet.start_daemon("behind")
+    fleet.run(40.0)
+    assert "foreign-state" in fleet.host.held
+    assert len(fleet.published()) == published
+    fleet.adopt()
+    fleet.settle()
+
+
+def test_without_any_memory_an_empty_broker_is_seen_before_the_rows_are_read(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.stop_daemon()
+    fleet.lose_marks()
+    fleet.lose_lkg()
+    fleet.wipe()
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(sight, "BACKLOG", 0)  # no row is read
+        fleet.start_daemon("behind")
+        fleet.until(lambda: fleet.process.parts.mirror.ready)
+        assert not fleet.process.parts.sight.settled
+    fleet.settle()
+
+
+@pytest.mark.parametrize("unsettled_seconds", [2.0, 20.0])
+def test_without_any_memory_nothing_is_published_before_what_the_broker_holds_was_explained(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, unsettled_seconds: float
+) -> None:
+    fleet.stop_daemon()
+    fleet.lose_marks()
+    fleet.lose_lkg()
+    published = len(fleet.published())
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(sight, "BACKLOG", 0)  # no row is read
+        fleet.start_daemon("behind")
+        fleet.run(unsettled_seconds)
+        assert not fleet.process.parts.mirror.ready
     fleet.run(40.0)
     assert "foreign-state" in fleet.host.held
     assert len(fleet.published()) == published

@@ -43,7 +43,7 @@ class Daemon:
         self._look(now, near)
         if p.sight.settled:
             p.sight.reread(p.mirror.judge(now, p.sight.rows_known, self._confirm))
-            p.mirror.step(now, lambda: p.reporter.sentinel(now))
+        p.mirror.step(now, p.sight.settled, lambda: p.reporter.sentinel(now))
         p.keyrings.step(now, self._may_send())
         p.sealer.tend(now, p.sight.place if self._may_send() else None, p.sight.known.epoch)
         self._waiting = self._send(now)
@@ -158,7 +158,7 @@ class Daemon:
     def _patience(self) -> float:
         """Return for how many seconds nothing can be due."""
         p, now = self._p, self._p.clock()
-        if p.sight.unread and p.sight.readable:
+        if p.sight.may_read_on(len(p.plan) if self._may_send() else 0):
             return 0.0
         waits = [p.poll_seconds, p.reporter.next_due(now), p.surroundings.next_due(now), p.edge.next_due(now)]
         if self._may_send():

@@ -51,6 +51,7 @@ class _Reading:
     all_confirmed: bool = False
     blind: bool = False
     scanning: bool = False
+    ahead: bool = False  # begun before the rows were read
 
 
 class Mirror:
@@ -88,14 +89,14 @@ class Mirror:
         self._unexplained: dict[str, int] = {}  # the broker holds newer seals of ours than we know: versions
         self._again_at = self._everything_at = NEVER
         self._scanned = self._adopting = self._held = self._store_seen = self._read_once = False
-        self._shown = self.ready = False
+        self._shown = self._showed = self.ready = False
         self.emptied: set[str] = set()
         self.strays: dict[str, None] = {}
         self.witness = Witness(plan, topics, keys, standing, self._hold, log, ground)
 
     def connected(self) -> None:
         """Begin anew on a fresh connection."""
-        self._shown, self.ready, self._reading = False, False, None
+        self._shown, self._showed, self.ready, self._reading = False, False, False, None
         self._arrived.clear()
         self._unexplained.clear()
         self._backoff.clear()
@@ -116,21 +117,31 @@ class Mirror:
         """Return the highest number of a message of ours that anybody showed."""
         return self.witness.highest_seen
 
-    def step(self, now: float, send_sentinel: Callable[[], bytes | None]) -> None:
-        """Move a read-back on; call it once the rows are known."""
-        if not self._broker.connected:
+    def step(self, now: float, rows_read: bool, send_sentinel: Callable[[], bytes | None]) -> None:
+        """Move a read-back on; before the rows are read only a host without a past looks whether anything is there."""
+        if not self._broker.connected or not (rows_read or self._looks_ahead):
             return
+        if rows_read and self._reading is not None and self._reading.ahead:
+            self._reading.left, self._reading.began, self._reading.ahead = (
+                list(self._plan.services),
+                now,
+                False,
+            )
         if self._held and not self._findings.holding:
             self.ready = False  # what arrived meanwhile was not acted upon: read everything back once more
         self._held = self._findings.holding
         if self._reading is None and not self.ready:
-            self._reading = _Reading(list(self._plan.services))
+            self._reading = _Reading(list(self._plan.services), ahead=not rows_read)
         elif self._reading is None and now >= self._everything_at:
             self._reading, self._everything_at = _Reading(list(self._plan.services)), now + EVERYTHING_SECONDS
         elif self._reading is None and now >= self._again_at:
             self._reading, self._touched, self._again_at = _Reading(list(self._touched)), {}, NEVER
         if self._reading is not None:
             self._advance(self._reading, now, send_sentinel)
+
+    @property
+    def _looks_ahead(self) -> bool:
+        return self._store_seen and not (self._has_past or self._read_once or self._showed)
 
     def subscribed(self, event: Subscribed) -> None:
         """Take the broker's answer to a subscription."""
@@ -150,6 +161,7 @@ class Mirror:
         service = self._topics.service_of(event.topic)
         if service is not None:
             entry = self._plan.services.get(service)
+            self._showed = True
             self._arrived[service] = _Seen(event.payload, entry is not None and entry.confirmed)
             if reading is not None:
                 reading.missing.discard(service)
@@ -255,6 +267,8 @@ class Mirror:
         )
 
     def _finish_chunk(self, reading: _Reading) -> None:
+        if reading.scanning and not self._showed:
+            reading.left = []  # nothing is there: of what a broker has it shows at least a part
         chunk, missing = set(reading.chunk), reading.missing
         if missing == chunk and reading.all_confirmed and missing <= self._missed:
             # it confirmed them all, twice, and shows none: its ACL drops what it may not deliver, in silence

@@ -85,6 +85,10 @@ class Sight:
         """Return how many services are known to have changed and were not read yet."""
         return len(self._unread)
 
+    def may_read_on(self, backlog: int) -> bool:
+        """Tell whether the next look reads more of what has changed, while `backlog` services wait to be sent."""
+        return bool(self._unread) and self.readable and backlog < BACKLOG
+
     @property
     def readable(self) -> bool:
         """Tell whether the store answered the last time it was asked."""
