@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,8 @@ from config_daemon.agent.render import Config
 from config_daemon.errors import ApplyFailed
 from tests.agent import scene as scenery
 from tests.agent.scene import Scene
+from tests.forked import run
 
-ROOT = Path(__file__).parents[2]
 FORWARD = [
     "agent_staged:kill", "agent_journalled:kill", "agent_amid_placing:kill:1", "agent_amid_placing:kill:2",
     "agent_placed:kill", "agent_reloaded:kill", "agent_verified:kill",
@@ -33,11 +31,8 @@ BACKWARD = [
 
 def live(folder: Path, values: dict[str, Any], failpoint: str = "") -> str:
     """Live one life; return what it said."""
-    done = subprocess.run(
-        [sys.executable, "-m", scenery.__name__, str(folder), json.dumps(values)],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
-        env={**os.environ, "CONFIG_DAEMON_FAILPOINT": failpoint},
-    )  # fmt: skip
+    argv = [sys.executable, "-m", scenery.__name__, str(folder), json.dumps(values)]
+    done = run(argv, {"CONFIG_DAEMON_FAILPOINT": failpoint})
     if failpoint:
         assert (done.returncode, "failpoint reached" in done.stderr) == (-signal.SIGKILL, True), done.stderr
     else:

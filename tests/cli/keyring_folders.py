@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,16 +18,15 @@ from config_daemon.store.status import StatusView
 from config_daemon.wire.keyring import Keyring, of_key
 from tests.cli.conftest import Cli
 from tests.e2e.house import Process, until
+from tests.forked import run
 
 NOWHERE = "mqtt://127.0.0.1:9"  # the daemon goes on without a broker
 
 
 def dies(cli: Cli, failpoint: str, *words: str) -> None:
     """Run a command that must be killed at a failpoint."""
-    done = subprocess.run(
-        [sys.executable, "-m", "config_daemon.cli.main", *words, "--data", str(cli.folder)],
-        env={**os.environ, "CONFIG_DAEMON_FAILPOINT": failpoint}, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    argv = [sys.executable, "-m", "config_daemon.cli.main", *words, "--data", str(cli.folder)]
+    done = run(argv, {"CONFIG_DAEMON_FAILPOINT": failpoint})
     name = failpoint.partition(":")[0]
     assert done.returncode == -signal.SIGKILL, (done.returncode, done.stdout, done.stderr)
     assert f"failpoint reached: {name}" in done.stderr

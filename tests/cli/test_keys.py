@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from config_daemon.store import keybackup, keyrecord
 from config_daemon.store.ground import load_ground
 from tests.cli.conftest import Cli, refused
 from tests.cli.key_folders import CHEAP, PHRASE, missing, secrets_in, secrets_of
+from tests.forked import run
 from tests.worker.full_disk import full_disk
 
 NOT_YET = "no backup of the keys was made yet"
@@ -124,10 +124,7 @@ def test_a_daemon_does_not_start_on_keys_that_do_not_go_together(
     found = re.search(by, text)
     other = found[1] if by and found else "5fba224069c132e9467b08b452f8061bb13a69334a7a0e1e5149309f7411cd19"
     cli.files.environment.write_text(re.sub(pattern, lambda line: line[1] + other, text))
-    done = subprocess.run(
-        [sys.executable, "-m", "config_daemon.cli.main", "run", "--data", str(cli.folder)],
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    done = run([sys.executable, "-m", "config_daemon.cli.main", "run", "--data", str(cli.folder)])
     assert done.returncode == 78
     assert told in done.stderr
     assert done.stderr.count(str(cli.files.environment)) == 2, "both places"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -22,6 +21,7 @@ from config_daemon.store.ports import Edit
 from config_daemon.store.writer import SqliteWriter
 from config_daemon.wire.keys import public_key_pem
 from config_daemon.wire.messages import timestamp
+from tests.forked import run, start
 
 T = TypeVar("T")
 SECONDS = 15.0
@@ -45,13 +45,15 @@ class Process:
     def __init__(self, argv: Sequence[str], environment: dict[str, str]) -> None:
         self.lines: list[str] = []
         self.talk: list[str] = []
-        self._process = subprocess.Popen(
-            argv, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            start_new_session=True,
-        )  # fmt: skip
+        (out, into_out), (talk, into_talk) = os.pipe(), os.pipe()
+        with Path(os.devnull).open() as nothing:
+            streams = (nothing.fileno(), into_out, into_talk)
+            self._process = start(argv, {**os.environ, **environment}, streams)
+        for descriptor in (into_out, into_talk):
+            os.close(descriptor)
         self._threads = [
             threading.Thread(target=self._keep, args=(stream, lines), daemon=True)
-            for stream, lines in ((self._process.stdout, self.lines), (self._process.stderr, self.talk))
+            for stream, lines in ((out, self.lines), (talk, self.talk))
         ]
         for thread in self._threads:
             thread.start()
@@ -82,9 +84,10 @@ class Process:
         return self.wait()
 
     @staticmethod
-    def _keep(stream: Any, lines: list[str]) -> None:
-        for line in stream:
-            lines.append(line.rstrip("\n"))
+    def _keep(descriptor: int, lines: list[str]) -> None:
+        with os.fdopen(descriptor) as stream:
+            for line in stream:
+                lines.append(line.rstrip("\n"))
 
 
 class Worker(Process):
@@ -132,10 +135,8 @@ class House:
         self, *arguments: str, environment: dict[str, str] | None = None, text: str = ""
     ) -> tuple[int, str, str]:
         """Run one command; return exit code, stdout, stderr."""
-        done = subprocess.run(
-            [sys.executable, "-m", "config_daemon.cli.main", *arguments, "--data", str(self.folder)],
-            capture_output=True, text=True, timeout=60, env={**os.environ, **(environment or {})}, input=text,
-        )  # fmt: skip
+        words = [sys.executable, "-m", "config_daemon.cli.main", *arguments, "--data", str(self.folder)]
+        done = run(words, environment or {}, text)
         return done.returncode, done.stdout, done.stderr
 
     def set(self, service: str, **values: Any) -> int:

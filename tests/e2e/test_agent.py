@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from tests.broker_fixtures import ClientFactory
 from tests.e2e.house import House, Process, until
+from tests.forked import run
 
 
 class Host:
@@ -142,7 +142,7 @@ def test_a_half_set_of_a_service_that_is_not_configured_any_more_is_put_back_and
     assert host.threshold() == 0.7
     arguments = ["--service", "tts-worker", "--render", f"json:{host.folder}/tts.json", *host.arguments[4:10]]
     check = [sys.executable, "-m", "config_daemon.agent.main", *arguments, "check"]
-    told = subprocess.run(check, capture_output=True, text=True, check=False)
+    told = run(check)
     assert told.returncode == 78 and "stt-worker" in told.stderr, told.stderr
 
     command = [sys.executable, "-m", "config_daemon.agent.main", *arguments]

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from tests.forked import run
 from tests.worker import program
 from tests.worker.updates import KEY, update
-
-ROOT = Path(__file__).parents[2]
 
 
 class Life(NamedTuple):
@@ -30,21 +27,15 @@ class Life(NamedTuple):
 
 def live(folder: Path, *messages: bytes, failpoint: str = "") -> Life:
     """Run one process over these messages, until they end or it dies."""
-    ran = subprocess.run(
-        [sys.executable, "-m", program.__name__, str(folder), bytes(KEY.verify_key).hex()],
-        input=b"".join(base64.b64encode(raw) + b"\n" for raw in messages),
-        capture_output=True,
-        cwd=ROOT,
-        env={**os.environ, "CONFIG_DAEMON_FAILPOINT": failpoint},
-        timeout=30,
-        check=False,
-    )
+    argv = [sys.executable, "-m", program.__name__, str(folder), bytes(KEY.verify_key).hex()]
+    lines = "".join(base64.b64encode(raw).decode() + "\n" for raw in messages)
+    ran = run(argv, {"CONFIG_DAEMON_FAILPOINT": failpoint}, lines)
     said = [json.loads(line) for line in ran.stdout.splitlines()]
     return Life(
         [facts[1] for facts in said if facts[0] == "applied"],
         [facts[1:] for facts in said if facts[0] == "report"],
         ran.returncode,
-        ran.stderr.decode(),
+        ran.stderr,
     )
 
 
