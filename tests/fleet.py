@@ -173,7 +173,8 @@ class Fleet(Operator):
         """End all faults, do what an operator would, and run until everything has converged and stays so.
 
         Without `evidence` a worker may stay where only its own evidence would help: it holds a message
-        that the daemon forgot and the broker hides (trace V3). Whether it stays so is looked at every `turn` seconds.
+        that the daemon forgot and the broker hides (trace V3). Whether it stays so is looked at every `turn` seconds
+        at first, and every second later.
         """
         self._end_faults()
         for short in _turns():
@@ -187,7 +188,8 @@ class Fleet(Operator):
             if self.converged(evidence):
                 break
         assert self.converged(evidence), self.differences(evidence)
-        self.run(90.0, turn)
+        self.run(15.0, turn)
+        self.run(75.0, max(turn, 1.0))  # only what has a longer interval can happen yet
         assert self.converged(evidence), f"it does not stay so: {self.differences(evidence)}"
 
     def _end_faults(self) -> None:
