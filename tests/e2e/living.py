@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
-from tests.e2e.house import House
+import psutil
+
+from tests.e2e.house import House, until
 from tests.e2e.pasts import DATABASE, remove
 from tests.e2e.wire import Said, Wire
 from tests.fleet_host import by_hand
@@ -51,10 +53,22 @@ class Living:
         return path
 
     def _put(self, source: Path) -> None:
-        remove(self.folder, *DATABASE[1:])
-        if source.is_dir() or not source.exists():
-            remove(self.folder, "config.db")
-        elif (self.folder / "config.db").is_dir():
-            (self.folder / "config.db").rmdir()
-        if source.exists():
-            source.rename(self.folder / "config.db")
+        """Put it there at once, as the daemon sees it: the old file without its `-wal` is another trouble."""
+        with self._asleep():
+            remove(self.folder, *DATABASE[1:])
+            if source.is_dir() or not source.exists():
+                remove(self.folder, "config.db")
+            elif (self.folder / "config.db").is_dir():
+                (self.folder / "config.db").rmdir()
+            if source.exists():
+                source.rename(self.folder / "config.db")
+
+    @contextlib.contextmanager
+    def _asleep(self) -> Iterator[None]:
+        daemon = psutil.Process(self.pid)
+        daemon.suspend()
+        until(lambda: daemon.status() == psutil.STATUS_STOPPED, "the daemon stopped")
+        try:
+            yield
+        finally:
+            daemon.resume()
