@@ -3,9 +3,9 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
-# many tests wait for processes: one more of them than there are cores, and whoever is idle takes from the others
-PYTEST = $(BIN)/python -m pytest -n $$(( $$(nproc) + 1 )) --dist worksteal
-# they start a thousand Pythons: where bytecode is not kept, as in many images, each would compile everything anew
+# many tests wait for processes: two more of them than there are cores, and whoever is idle takes from the others
+PYTEST = $(BIN)/python -m pytest -n $$(( $$(nproc) + 2 )) --dist worksteal
+# they start hundreds of Pythons: where bytecode is not kept, as in many images, each would compile everything anew
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup run test check lint types bench fuzz faults soak schemas clean
