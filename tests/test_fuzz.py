@@ -13,7 +13,7 @@ from config_daemon.errors import RejectedUpdate, SettingsError
 from config_daemon.store import dotenv
 from tools.fuzz.__main__ import CORPUS, SEED, main, save
 from tools.fuzz.large import VALUES
-from tools.fuzz.loop import PART, SLOW_MS, Tally, feed, fuzz, quiet
+from tools.fuzz.loop import PART, SLOW_MS, Finding, Tally, feed, fuzz, quiet
 from tools.fuzz.readers import Reader, readers, scratch
 
 NAMES = ("unseal", "health", "beacon", "keyring", "marks", "lkg", "env", "state")
@@ -33,9 +33,23 @@ def every() -> Iterator[dict[str, Reader]]:
         yield readers(folder)
 
 
-def expect_nothing_found(tally: Tally, folder: Path) -> None:
-    found = [f"{finding.what}: {save(finding, folder)}" for finding in tally.findings]
+def expect_nothing_found(reader: Reader, tally: Tally, folder: Path) -> None:
+    found = [
+        f"{finding.what}: {save(finding, folder)}"
+        for finding in tally.findings
+        if not finding.what.startswith("slow: ") or is_always_slow(reader, finding)
+    ]
     assert not found, found
+
+
+def is_always_slow(reader: Reader, finding: Finding) -> bool:
+    """Try again and again: beside tests that use the same caches, CPU time is half as much again, for a while."""
+    for _ in range(5):
+        again = Tally()
+        feed(reader, finding.raw, again, finding.what)
+        if not again.findings:
+            return False
+    return True
 
 
 def test_no_reader_is_left_out(every: dict[str, Reader]) -> None:
@@ -48,7 +62,7 @@ def test_ten_thousand_inputs_meet_typed_refusals_only(
 ) -> None:
     tally = fuzz(every[name], SEED, PARTS)
     print("\n" + "\n".join(tally.lines(name, SEED)))
-    expect_nothing_found(tally, tmp_path)
+    expect_nothing_found(every[name], tally, tmp_path)
     assert tally.inputs == 10_000
     # behind the seal, too: a reader that only ever saw bad seals was not tried
     assert tally.outcomes["accepted"] > 100
@@ -64,7 +78,7 @@ def test_all_that_was_saved_meets_typed_refusals_only(
     with quiet():
         for path in saved:
             feed(every[name], path.read_bytes(), tally, path.name)
-    expect_nothing_found(tally, tmp_path)
+    expect_nothing_found(every[name], tally, tmp_path)
     assert tally.outcomes.total() == len(saved)
 
 
@@ -96,7 +110,7 @@ def test_what_was_slow_is_refused_soon(
     raw = reader.seal(body.replace(b'"_%s":0' % member, b'"%s":%s' % (member, VALUES[shape](size))))
     with quiet():
         feed(reader, raw, tally, shape)
-    expect_nothing_found(tally, tmp_path)
+    expect_nothing_found(reader, tally, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -146,9 +160,11 @@ def test_the_fuzzer_finds(every: dict[str, Reader], tmp_path: Path) -> None:
         raise RejectedUpdate("wiped", 1, "nothing is good enough")
 
     for read, what in ((foreign, "raised KeyError"), (slow, "slow: ")):
-        tally = Tally()
-        feed(replace(good, reads=[read]), b"x", tally, "x")
+        tally, bad = Tally(), replace(good, reads=[read])
+        feed(bad, b"x", tally, "x")
         assert [finding.what.startswith(what) for finding in tally.findings] == [True]
+        with pytest.raises(AssertionError, match=what):
+            expect_nothing_found(bad, tally, tmp_path)
     tally = fuzz(replace(good, reads=[deaf], refusals=(RejectedUpdate,)), SEED, range(0))
     assert {finding.what for finding in tally.findings} == {"a good input was refused: wiped"}
     assert save(tally.findings[0], tmp_path).read_bytes() == tally.findings[0].raw
