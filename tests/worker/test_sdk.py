@@ -517,7 +517,7 @@ def test_waiting_for_a_config_has_an_end(program: Callable[..., Program], source
             edge.client.wait_for(SERVICE, 0.05)
         source.config({"number": 1})
         assert edge.client.wait_for(timeout=5) == {"number": 1}
-    quiet = program(folder=Path(edge.folder.parent / "other"))
+    quiet = program(folder=Path(edge.folder.parent / "other"), url="mqtt://127.0.0.1:9")
     quiet.client.start()
     quiet.client.stop()
     with pytest.raises(RuntimeError, match="stopped"):
