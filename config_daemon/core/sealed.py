@@ -44,13 +44,14 @@ class Sealed:
         self._raw: bytes | None = raw
         self._shelf: Shelf | None = None
         self._offset = self._length = 0
-        self._sha256 = b""
-        self._body_sha256 = hashlib.sha256(raw[:-TAIL_BYTES] + b"}").digest()
+        self._sha256 = self._body_sha256 = (
+            b""  # made when asked for: a message that waits to be sent comes first
+        )
 
     @property
     def body_sha256(self) -> str:
         """Return the digest of the body, by which a worker's floor names this message."""
-        return self._body_sha256.hex()
+        return self._digest_of_body().hex()
 
     def read(self) -> bytes | None:
         """Return the exact bytes; None when they are gone."""
@@ -72,7 +73,13 @@ class Sealed:
         """Let go of the bytes: they lie on a shelf from now on."""
         if self._raw is not None:
             self._sha256 = hashlib.sha256(self._raw).digest()
+            self._digest_of_body()
         self._shelf, self._offset, self._length, self._raw = shelf, offset, length, None
 
     def _is_digest_of(self, raw: bytes) -> bool:
         return hashlib.sha256(raw).digest() == self._sha256
+
+    def _digest_of_body(self) -> bytes:
+        if not self._body_sha256 and self._raw is not None:
+            self._body_sha256 = hashlib.sha256(self._raw[:-TAIL_BYTES] + b"}").digest()
+        return self._body_sha256

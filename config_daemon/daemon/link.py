@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import select
 import ssl
+import time
 from typing import Any, NamedTuple
 
 from paho.mqtt.client import Client
@@ -21,7 +22,7 @@ from config_daemon.daemon.batching import BatchingClient
 from config_daemon.daemon.client_name import CONFLICT
 from config_daemon.daemon.events import Arrived, Subscribed
 
-_READS_A_TURN = 20
+_READS_A_TURN, _CARE_SECONDS = 20, 0.1
 _OK = MQTTErrorCode.MQTT_ERR_SUCCESS
 _TAKEN_OVER = 0x8E
 
@@ -49,6 +50,7 @@ class Link:
     def __init__(self, client: BatchingClient) -> None:
         self._client = client
         self._facts: list[Fact] = []
+        self._care_at = 0.0
         client.on_connect = self._on_connect
         client.on_publish = self._on_publish
         client.on_message = self._on_message
@@ -66,13 +68,21 @@ class Link:
 
     def _move(self) -> bool:
         socket: Any = self._client.socket()
-        result = MQTTErrorCode.MQTT_ERR_NO_CONN if socket is None else self._client.loop_misc()
+        result = MQTTErrorCode.MQTT_ERR_NO_CONN if socket is None else self._care()
         reads = 0
         while result == _OK and (self._client.has_ahead or (reads < _READS_A_TURN and _has_bytes(socket))):
             result, reads = self._client.loop_read(), reads + 1
         if result == _OK and self._client.want_write():
             result = self._client.loop_write()
         return result == _OK and self._client.socket() is not None
+
+    def _care(self) -> MQTTErrorCode:
+        """Have paho mind its keepalive, and not at each of the many turns that follow one another at a change."""
+        now = time.monotonic()
+        if now < self._care_at:
+            return _OK
+        self._care_at = now + _CARE_SECONDS
+        return self._client.loop_misc()
 
     def descriptors(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return the descriptors to wait for, to read and to write, when all of a turn was said."""

@@ -70,6 +70,7 @@ class Sealer:
             issued_at=self.now(),
             deleted=wanted.deleted,
             feed=self._place,
+            config_sha256=wanted.config_sha256,
         )
         raw = self._seal(update_body(config, envelope), CONFIG_UPDATE)
         failpoints.reached("after_seal")

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     BaseModel,
@@ -152,9 +151,8 @@ class Health(Message):
     behind: Annotated[int, Field(ge=0)] = Field(description="how many of them the broker has not confirmed")
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """Everything of a config update but the config itself."""
+class Envelope(NamedTuple):
+    """Everything of a config update but the config itself; with its SHA-256 where that is known already."""
 
     service: str
     config_epoch: str
@@ -165,6 +163,7 @@ class Envelope:
     issued_at: str
     deleted: bool = False
     feed: tuple[int, str] | None = None
+    config_sha256: bytes | None = None
 
 
 def timestamp(unix_ms: int) -> str:
@@ -192,7 +191,7 @@ def update_body(config: bytes, envelope: Envelope) -> bytes:
         members["deleted"] = True
     if envelope.feed is not None:
         members["feed"] = envelope.feed
-    checksum = hashlib.sha256(config).hexdigest().encode()
+    checksum = (envelope.config_sha256 or hashlib.sha256(config).digest()).hex().encode()
     return b'{"checksum":"%s","config":%s,%s' % (checksum, config, canonical(members)[1:])
 
 
