@@ -106,7 +106,7 @@ class Daemon:
             self._dial_at = now
         if p.surroundings.settled:
             # only what is being sent drains: reading must go on where nothing may be sent yet
-            p.see(now, "store" in near, len(p.plan) if self._may_send() else 0)
+            p.see(now, len(p.plan) if self._may_send() else 0)
         if p.sight.place is not None:
             p.mirror.store_seen()
 

@@ -66,13 +66,10 @@ class Parts:
     jitter: Callable[[], float] = random.random
     alive: Callable[[], None] = field(default=lambda: None)
 
-    def see(self, now: float, is_near: bool, backlog: int) -> None:
-        """Read and judge what the store says, by what surrounds it now; `backlog` services wait to be sent.
-
-        `is_near`: its files have just changed, or a lock on it.
-        """
+    def see(self, now: float, backlog: int) -> None:
+        """Read and judge what the store says, by what surrounds it now; `backlog` services wait to be sent."""
         self.judge.overrides, self.judge.orphaned = self.surroundings.overrides, self.surroundings.orphaned
-        self.sight.look(now, is_near, backlog)
+        self.sight.look(now, backlog)
         self.models.step(now)
         self.keeper.look(now)
         self.reporter.checked |= self.mirror.ready

@@ -61,7 +61,6 @@ class Sight:
         self._expect, self._workers_moved = expect, False
         self._stale, self._thorough_at = True, 0.0
         self._unread: dict[str, None] = {}
-        self._latest: str | None = None
         self._faults = Faults(findings, now_text)
         self._answers = True
         self._identity: tuple[int, int] | None = None
@@ -132,19 +131,12 @@ class Sight:
             self._insist(shown)
             self._lack(shown)
 
-    def look(self, now: float, is_near: bool, backlog: int) -> None:
-        """Read what changed, at most a slice; nothing while `backlog` services wait to be sent.
-
-        Where a change is near and not there yet, what changed last is read once more: the new one then finds the way
-        walked a moment before. Caches are cold after a pause, and half of the time of a change is theirs.
-        """
+    def look(self, now: float, backlog: int) -> None:
+        """Read what changed, at most a slice; nothing while `backlog` services wait to be sent."""
         if now < self._not_before:
             return
-        before = self.place
         try:
             self._read(now, backlog)
-            if is_near and not backlog and self.place == before and self._latest is not None:
-                self.reread([self._latest])
             self._answers = True
             self._probe(now)
         except StoreLocked as error:
@@ -293,7 +285,6 @@ class Sight:
         for service in some:
             self._judge.judge(service, rows.get(service))
             del self._unread[service]
-        self._latest = some[-1]
 
 
 def _is_cut_off(error: StoreError) -> bool:

@@ -69,7 +69,7 @@ class Judged:
             expect=lambda _workers: None,
         )
         for now in range(3):
-            sight.look(float(now), is_near=False, backlog=0)
+            sight.look(float(now), 0)
             while found:
                 sight.inspected(found.pop())
         reader.close()

@@ -59,8 +59,8 @@ def published_early() -> None:
         beside.write_bytes(canonical([service, text, version, self._epoch]))
         beside.replace(name)
 
-    def look_early(self: Any, now: float, is_near: bool, backlog: int) -> None:
-        look(self, now, is_near, backlog)
+    def look_early(self: Any, now: float, backlog: int) -> None:
+        look(self, now, backlog)
         path = self._reader._path.with_name("early")
         found = path.read_bytes() if path.exists() else b""
         if found and found not in seen and self.place is not None:
@@ -94,8 +94,8 @@ def default_published() -> None:
 
     look = Sight.look
 
-    def look_and_guess(self: Any, now: float, is_near: bool, backlog: int) -> None:
-        look(self, now, is_near, backlog)
+    def look_and_guess(self: Any, now: float, backlog: int) -> None:
+        look(self, now, backlog)
         if self.status == "corrupted":
             self._judge.epoch = self.known.epoch
             for service, entry in list(self._judge._plan.services.items()):
