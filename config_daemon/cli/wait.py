@@ -181,8 +181,10 @@ def look(session: Session, goal: Goal) -> Found:
 
     service, version = goal.service, goal.version
     lines = {one.worker: one for one in session.edge.workers(service) if one.expected}
-    expected, altered = _expected(session, service, lines)
-    target = session.edge.convergence(service).get(service, {}).get("config_version", 0)
+    expected, altered, epoch = _expected(session, service, lines)
+    body = session.edge.convergence(service).get(service, {})
+    # what was published of another life of the database, as before a restore, is no version of this one
+    target = body["config_version"] if body.get("config_epoch") == epoch else 0
     running = {name for name, line in lines.items() if runs_it(line, version, target)} - altered
     waiting = {name: lines.get(name) for name in sorted(expected - running)}
     other_keys = with_other_keys(session.view.conditions()) if waiting else ()
@@ -198,21 +200,23 @@ def runs_it(line: WorkerView, version: int, target: int) -> bool:
     return line.state == "applied" and not line.has_left and target >= version
 
 
-def _expected(session: Session, service: str, told: Iterable[str]) -> tuple[set[str], set[str]]:
-    """Return who is expected by the store, which may be ahead of the daemon, and whose rows were altered.
+def _expected(session: Session, service: str, told: Iterable[str]) -> tuple[set[str], set[str], str]:
+    """Return who is expected by the store, which may be ahead of the daemon, whose rows were altered, and the epoch.
 
     Whoever may not verify rows goes by what the daemon told. Raises: StoreError when nobody can know.
     """
     try:
         reader = session.reader()
     except KeyUnavailable:
-        return set(told), set()
+        from config_daemon.store.reports import stored_epoch
+
+        return set(told), set(), stored_epoch(session.database)
     try:
-        workers = reader.workers()
+        workers, epoch = reader.workers(), reader.facts().epoch
     finally:
         reader.close()
     expected = {row.worker for row in workers.rows.values() if service in row.services}
-    return expected | set(workers.altered), set(workers.altered)
+    return expected | set(workers.altered), set(workers.altered), epoch
 
 
 def _wait(session: Session, goal: Goal, until: float, show: Callable[[Found], None]) -> tuple[bool, Found]:

@@ -16,6 +16,7 @@ from typing import Any
 from config_daemon.core.convergence import Standing, Tally, Target, is_at, standing_of, tally, vital_of
 from config_daemon.core.health import Findings
 from config_daemon.core.plan import Plan
+from config_daemon.core.sealed import Sealed
 from config_daemon.daemon.broker import Broker
 from config_daemon.daemon.sealer import Sealer
 from config_daemon.daemon.statuses import Entry, Statuses
@@ -137,9 +138,12 @@ class Convergences:
             return LOOK_SECONDS
         return SETTLE_SECONDS / 4 if self._unsent else max(0.05, self._sweep_at - now)
 
-    def _target(self, service: str) -> Target | None:
+    def _kept(self, service: str) -> Sealed | None:
         entry = self._plan.services.get(service)
-        kept = entry.kept if entry is not None else None
+        return None if entry is None else entry.kept
+
+    def _target(self, service: str) -> Target | None:
+        kept = self._kept(service)
         if kept is None:
             return None
         return Target(kept.fingerprint.config_version, kept.fingerprint.generation, kept.sequence)
@@ -202,7 +206,8 @@ class Convergences:
         }  # fmt: skip
         if body != told.found:
             told.found = body
-            self._board.convergence(service, body)
+            kept = self._kept(service)
+            self._board.convergence(service, body, "" if kept is None else kept.fingerprint.epoch)
             told.vitals_at = NEVER
         if now - told.vitals_at >= VITALS_SECONDS:
             told.vitals_at = now

@@ -95,9 +95,10 @@ class EdgeBoard:
         """Note that a worker is not expected to run a service any more."""
         self._board.note("DELETE FROM workers WHERE worker = ? AND service = ?", (worker, service))
 
-    def convergence(self, service: str, body: Mapping[str, Any]) -> None:
-        """Note how far a service's last message got."""
-        told = {**body, "worst": [one.model_dump(mode="json") for one in body["worst"]]}
+    def convergence(self, service: str, body: Mapping[str, Any], epoch: str) -> None:
+        """Note how far a service's last message got, which came from the database's life `epoch`."""
+        worst = [one.model_dump(mode="json") for one in body["worst"]]
+        told = {**body, "worst": worst, "config_epoch": epoch}
         self._board.note("INSERT OR REPLACE INTO convergence VALUES (?,?)", (service, json.dumps(told)))
 
     def vitals(self, vitals: Vitals) -> None:

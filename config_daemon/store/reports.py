@@ -16,7 +16,7 @@ import apsw
 
 from config_daemon.core.paths import leaves, put
 from config_daemon.errors import NotFound, StoreCorrupted
-from config_daemon.store.connection import connect, rows, translated
+from config_daemon.store.connection import connect, first, rows, translated
 from config_daemon.store.ports import BadRow, Row, Tombstone
 from config_daemon.store.sqlite import found_rows
 from config_daemon.store.stored import parse_stored, reached
@@ -199,6 +199,16 @@ def stored_version(path: Path, service: str) -> int | None:
         with translated(path):
             found = rows(connection, "SELECT version FROM service_configs WHERE service = ?", (service,))
             return found[0][0] if found else None
+    finally:
+        connection.close(True)
+
+
+def stored_epoch(path: Path) -> str:
+    """Return the life that a database claims to be in, unverified and without a key. Raises: StoreError."""
+    connection = connect(path)
+    try:
+        with translated(path):
+            return str(first(connection, "SELECT config_epoch FROM config_epoch", ""))
     finally:
         connection.close(True)
 

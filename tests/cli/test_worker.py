@@ -18,6 +18,7 @@ import pytest
 
 from config_daemon.core.convergence import Known, Target, standing_of, tally, vital_of
 from config_daemon.store.edgeboard import EdgeBoard, Vitals, WorkerLine
+from config_daemon.store.reports import stored_epoch
 from config_daemon.store.status import StatusBoard
 from config_daemon.wire.messages import timestamp
 from config_daemon.wire.status import Attempt, Problem, Running, Status
@@ -53,6 +54,7 @@ class Fleet:
         self._board = EdgeBoard(self._status)
         self._said: dict[str, tuple[Known, str | None]] = {}
         self._presence: dict[str, tuple[str, str | None]] = {}
+        self.epoch = stored_epoch(cli.files.database)
 
     def says(
         self, worker: str, running: int | None, *, attempt: dict[str, Any] | None = None, version: int = 1,
@@ -98,7 +100,7 @@ class Fleet:
             "converged_ms": 5, "worst": list(found.worst),
             **{state.replace("-", "_"): count for state, count in found.counts.items()},
         }  # fmt: skip
-        self._board.convergence(service, body)
+        self._board.convergence(service, body, self.epoch)
         self._board.vitals(Vitals(service, vital_of(found.counts), now_text(), 5, "", {}, needs))
         self._status.flush()
 
@@ -390,6 +392,15 @@ def test_everybody_runs_it(cli: Cli, fleet: Fleet, tmp_path: Path) -> None:
     fleet.says("box-1", 1)
     assert "runs on 1 worker" in cli.ok("wait", SERVICE).out
     assert cli.ok("wait", SERVICE, "--version", "1", "--json").data["result"] == "applied"
+
+
+def test_what_another_life_of_the_database_published_is_no_success(
+    cli: Cli, fleet: Fleet, tmp_path: Path
+) -> None:
+    add(cli, tmp_path, "box-1")
+    fleet.epoch = "4cbb9437-85a6-4e8c-b9ba-8fd0a3d8d5a1"  # as right after a restore
+    fleet.says("box-1", 1)
+    refused(cli("wait", SERVICE, "--timeout", "0.1"), 1, "version 1 is not published yet")
 
 
 def test_who_does_not_run_it_is_named_with_the_reason(cli: Cli, fleet: Fleet, tmp_path: Path) -> None:
