@@ -189,9 +189,9 @@ def _become(request: Request, streams: list[int]) -> None:
         os.dup2(descriptor, target)
         name, mode = _STREAMS[target]
         before = getattr(sys, name)
-        lines = name == "stderr" and before.line_buffering  # not every Python 3.11 sends them out at once
+        lines = name == "stderr" and before.line_buffering  # or, as some Pythons do, write through at once
         stream = open(target, mode, encoding=before.encoding, errors=before.errors, closefd=False)  # noqa: SIM115 - a descriptor, for good
-        stream.reconfigure(line_buffering=lines or stream.isatty())
+        stream.reconfigure(line_buffering=lines or stream.isatty(), write_through=before.write_through)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
