@@ -30,7 +30,11 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 PROGRAMS = ("config_daemon.cli.main", "config_daemon.cli.demo_worker", "config_daemon.agent.main")
 OF_PYTHON = ("PYTHON", "LD_")  # variables that act before a program does
-_STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
+_STREAMS = (
+    ("stdin", "r", False),
+    ("stdout", "w", False),
+    ("stderr", "w", True),
+)  # whose lines go out at once
 _ASKING = threading.Lock()
 
 
@@ -187,11 +191,10 @@ def _become(request: Request, streams: list[int]) -> None:
     os.setsid()
     for target, descriptor in enumerate(streams):
         os.dup2(descriptor, target)
-        name, mode = _STREAMS[target]
+        name, mode, lines = _STREAMS[target]
         before = getattr(sys, name)
-        lines = name == "stderr" and before.line_buffering  # or, as some Pythons do, write through at once
         stream = open(target, mode, encoding=before.encoding, errors=before.errors, closefd=False)  # noqa: SIM115 - a descriptor, for good
-        stream.reconfigure(line_buffering=lines or stream.isatty(), write_through=before.write_through)
+        stream.reconfigure(line_buffering=lines or stream.isatty())
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))

@@ -35,6 +35,7 @@ def test_a_program_finds_what_it_would_find_in_a_new_python(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # a fork's lines go out at once in any case
     environment = {**os.environ, "GIVEN": "ä"}
     argv = [*PROGRAM, FACTS]
     new = subprocess.run(
