@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from config_daemon.daemon.events import Hint, Stop
+from config_daemon.daemon.inbox import Inbox, Sockets
 from config_daemon.daemon.watch import Watch
 
 
@@ -45,3 +48,20 @@ def test_a_file_that_was_put_in_place_of_another_is_a_hint(watch: Watch, folder:
     (folder / "new").touch()
     (folder / "new").rename(folder / "config.db")
     assert watch.near() == {"store"}
+
+
+def test_what_is_no_hint_wakes_nobody_and_an_event_still_does(watch: Watch, folder: Path) -> None:
+    """The daemon itself opens and closes the database four times a second."""
+    inbox = Inbox(watch)
+    try:
+        (folder / "config.db").open("r+b").close()
+        began = time.monotonic()
+        assert inbox.wait(0.15, Sockets()) == []
+        assert time.monotonic() - began >= 0.15
+        (folder / "config.db").open("r+b").close()
+        inbox.put(Stop())
+        assert inbox.wait(30.0, Sockets()) == [Stop()]
+        (folder / "config.db").write_bytes(b"x")
+        assert inbox.wait(30.0, Sockets()) == [Hint(frozenset({"store"}))]
+    finally:
+        inbox.close()

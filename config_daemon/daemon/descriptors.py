@@ -12,7 +12,7 @@ from config_daemon.core.health import Findings
 from config_daemon.store.files import has_descriptors
 
 EXHAUSTED = "fd-exhausted"
-LOOK_SECONDS = 0.25
+LOOK_SECONDS = 1.0
 
 
 class Descriptors:

@@ -21,9 +21,7 @@ from typing import NamedTuple
 from config_daemon.daemon.events import Event, Hint
 from config_daemon.daemon.watch import Watch
 
-LADDER_FIRST_SECONDS = 0.0001
-LADDER_GROWTH = 1.35
-LADDER_SECONDS = 0.06
+LADDER_FIRST_SECONDS, LADDER_GROWTH, LADDER_SECONDS = 0.0001, 1.35, 0.06
 
 
 class Sockets(NamedTuple):
@@ -53,16 +51,19 @@ class Inbox:
         if self._clock() < self._ladder_until:
             timeout_seconds = min(timeout_seconds, self._rung)
             self._rung *= LADDER_GROWTH
-        watched = self._watch.descriptors()
-        readable, _, _ = select.select(
+        watched, until = self._watch.descriptors(), self._clock() + timeout_seconds
+        readable, writable, _ = select.select(
             (self._read_end, *watched, *sockets.readable), sockets.writable, (), max(0.0, timeout_seconds)
         )
         if self._read_end in readable:
             os.read(self._read_end, 4096)
         events = self._drain()
-        if not set(watched).isdisjoint(readable) and (near := self._watch.near()):
+        near = set() if set(watched).isdisjoint(readable) else self._watch.near()
+        if near:
             self._rung, self._ladder_until = LADDER_FIRST_SECONDS, self._clock() + LADDER_SECONDS
             events.append(Hint(frozenset(near)))
+        elif not (events or writable) and readable == [*watched] != []:
+            return self.wait(until - self._clock(), sockets)  # nothing changed: as when we look ourselves
         return events
 
     def close(self) -> None:
@@ -72,8 +73,7 @@ class Inbox:
 
     def _drain(self) -> list[Event]:
         events: list[Event] = []
-        while True:
-            try:
+        with contextlib.suppress(Empty):
+            while True:
                 events.append(self._queue.get_nowait())
-            except Empty:
-                return events
+        return events

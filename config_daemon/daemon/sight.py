@@ -34,9 +34,7 @@ BACKLOG = 1000
 THOROUGH_SECONDS = 0.02  # looks follow one another within microseconds; the file is not replaced so often
 NOTHING_KNOWN = StoreFacts(NIL_EPOCH, 0, "")
 PROBE_SECONDS = 0.25  # how often to ask whether anybody could write
-AFRESH_SECONDS = (
-    0.7  # how often whether anybody could open it: what one has in memory may be gone from the disk
-)
+AFRESH_SECONDS = 5.0  # how often whether anybody could open it, though nobody has written it
 RETRY_SECONDS = 1.0  # between two looks at a store that is damaged
 
 

@@ -26,7 +26,7 @@ from config_daemon.store.overrides import overrides_of, united
 from config_daemon.store.status import StatusBoard
 from config_daemon.store.unsealed import Fixed
 
-SCHEMAS_SECONDS, ENV_SECONDS = 5.0, 0.2  # without a hint
+SCHEMAS_SECONDS, ENV_SECONDS = 5.0, 1.0  # without a hint
 Overrides = dict[str, dict[str, Override]]
 
 

@@ -197,9 +197,10 @@ class Wal:
         """Refuse a database whose `-wal` ends before its index in shared memory says that it does.
 
         SQLite itself finds out when it needs what is missing, and until then goes by its memory; who opens the
-        database anew would read what was before. Raises: StoreFailing; StoreError.
+        database anew would read what was before. Files that were replaced tell nothing of the connection's: `same`
+        is for them. Raises: StoreFailing; StoreError.
         """
-        if self._is_cut_off(connection) and self._is_cut_off(connection):
+        if self._is_cut_off(connection) and self.same() and self._is_cut_off(connection):
             raise StoreFailing(
                 f"{self._path}: the end of its -wal is cut off", name=CUT_OFF
             )  # and no checkpoint came between

@@ -64,6 +64,7 @@ class SqliteReader:
         self._connection: apsw.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._seen: tuple[int, int, int] | None = None
+        self._stamps: tuple[object, object] = None, None
         self._wal = Wal(path)
 
     def moved(self, thorough: bool = True) -> bool:
@@ -122,8 +123,11 @@ class SqliteReader:
     def probe(self, afresh: bool) -> None:
         """Take the write lock and let go of it; `afresh`: by another connection, which reads the file's head.
 
+        The same where the file was written since: what one has in memory may be gone from the disk.
+
         Raises: StoreLocked, StoreReadOnly, StoreFull; StoreError.
         """
+        afresh = self._is_touched() or afresh
         connection = connect(self._path) if afresh else self._connected()
         try:
             with translated(self._path):
@@ -139,6 +143,16 @@ class SqliteReader:
             raise StoreReadOnly(f"{self._path} is read-only")
         if not has_room(self._path.parent):
             raise StoreFull(f"no space left for {self._path}")
+
+    def _is_touched(self) -> bool:
+        """Tell whether the file was written or its mode changed; a change counts twice, as files' clocks are slow."""
+        try:
+            found = self._stat(self._path)
+        except OSError:
+            return True  # to open it says why
+        stamp = found.st_ino, found.st_size, found.st_ctime_ns
+        before, self._stamps = self._stamps, (self._stamps[1], stamp)
+        return before != (stamp, stamp)
 
     def check(self, thorough: bool) -> None:
         """Have SQLite check the file.

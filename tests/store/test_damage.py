@@ -133,6 +133,28 @@ def test_a_lost_journal_is_noticed_by_the_place(damaged: Damaged, tmp_path: Path
     store.close()
 
 
+def test_a_store_replaced_between_two_looks_is_another_one_and_not_a_damaged_one(tmp_path: Path) -> None:
+    """The index in memory tells how long the old `-wal` is; the one at its path belongs to the new file."""
+    for name in ("here", "other"):
+        (tmp_path / name).mkdir()
+    store = Store(tmp_path / "here").create()
+    store.set("stt-worker", gain=1)
+    reader = store.reader()
+    assert reader.moved()
+    store.set("stt-worker", gain=2)
+    store.set("router", gain=3)
+    before = reader.identity
+    other = Damaged(tmp_path / "other")
+    for suffix in ("-wal", "-shm"):
+        store.path.with_name(f"config.db{suffix}").unlink()
+    other.store.path.rename(store.path)
+    reader.probe(afresh=False)
+    reader.moved(thorough=False)
+    assert reader.moved()
+    assert reader.identity != before
+    assert reader.read(NAMES) == other.good
+
+
 @given(st.text() | st.from_regex(r'\A[{\["0-9a-z:,\]}\\u ]{0,40}\Z'))
 def test_any_text_of_a_row_is_values_or_a_verdict(text: str) -> None:
     try:
