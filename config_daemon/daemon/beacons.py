@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from sys import intern
 from typing import Any
 
 from config_daemon.core.plan import Plan
@@ -109,7 +110,7 @@ class Beacons:
             if service not in self._plan.services:
                 names.discard(service)
             elif service not in names and self._is_confirmed(service):
-                names.add(service)
+                names.add(intern(service))  # not the copy that came with a topic
                 self._unlisted = True
             self._shards_due[shard] = None
 

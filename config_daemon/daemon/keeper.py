@@ -16,6 +16,7 @@ from typing import NamedTuple
 from config_daemon.core.plan import Plan
 from config_daemon.core.sealed import Sealed
 from config_daemon.daemon.events import CacheWritten
+from config_daemon.daemon.heap import give_back
 from config_daemon.daemon.work import Work, in_thread
 from config_daemon.store.cache import Cache, Draft, GoneMessage, Head, additions
 
@@ -164,6 +165,7 @@ class CacheKeeper:
                 self._put(CacheWritten(error.strerror or str(error)))
             else:
                 self._put(CacheWritten(None))
+                give_back()  # everything passes through here now and then
 
         self._work = self._start(work)
 

@@ -31,7 +31,7 @@ from config_daemon.wire.topics import Topics
 COUNTS_SECONDS = 1.0
 BOARD_SECONDS, BUSY_BOARD_SECONDS = 0.1, 1.0  # between two writes; while many services are behind
 MANY = 100
-BOARD_ROWS = 2000
+BOARD_ROWS = 500
 REFUSALS = {"denied": "publish-denied", "too-large": "too-large", "quota": "quota"}
 BROKER_CONDITIONS = ("broker-down", "broker-auth", "broker-tls")
 
