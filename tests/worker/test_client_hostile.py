@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import select
 import random
 import struct
 import threading
@@ -268,6 +269,30 @@ def test_messages_that_come_together_are_acknowledged_in_one_go_each_before_it_i
     with fake_broker(script) as url, Following(url, receive=receive):
         acks = b"\x40\x02\x00\x01\x40\x02\x00\x02\x40\x02\x01\x2c"
         assert [seen.get(timeout=5) for _ in range(3)] == [acks, b"2", b"300"]
+
+
+def test_a_message_that_comes_alone_is_handled_first_and_acknowledged_then() -> None:
+    """Whoever waits for a config does not wait for its acknowledgement to be sent."""
+    told: queue.Queue[tuple[bool, bytes]] = queue.Queue()
+    handled = threading.Event()
+    connections: queue.Queue[socket.socket] = queue.Queue()
+
+    def script(peer: Peer, _number: int) -> None:
+        peer.welcome()
+        connections.put(peer.connection)
+        peer.send(publish(b"t/a", b"x", 7))
+        assert handled.wait(5)
+        told.put((True, peer.connection.recv(100)))
+        peer.packet()
+
+    def receive(_topic: str, _raw: bytes) -> bool:
+        readable, _, _ = select.select([connections.get(timeout=5)], [], [], 0)
+        told.put((bool(readable), b""))
+        handled.set()
+        return True
+
+    with fake_broker(script) as url, Following(url, receive=receive):
+        assert [told.get(timeout=5) for _ in range(2)] == [(False, b""), (True, b"\x40\x02\x00\x07")]
 
 
 def test_a_message_is_the_same_whatever_a_broker_adds_to_it() -> None:
