@@ -10,7 +10,7 @@ Laws:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Protocol
@@ -84,6 +84,10 @@ class Definition(Protocol):
     @property
     def fields(self) -> Mapping[str, Field]:
         """Every field by its dotted key, in the order of the definition."""
+
+    @property
+    def secrets(self) -> Collection[str]:
+        """The keys of the fields that are secret."""
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema (2020-12), a copy of the caller's own.

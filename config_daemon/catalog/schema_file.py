@@ -98,7 +98,7 @@ def compile_schema(text: bytes) -> Shape:
     judge = _SchemaJudge()
     shape = shape_of(schema, judge)
     judge.validator = _compile(schema)  # with what reading has added
-    judge.secrets = frozenset(field.key for field in shape.fields.values() if field.is_secret)
+    judge.secrets = shape.secrets
     _refuse_bad_defaults(shape)
     return shape
 

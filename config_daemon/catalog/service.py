@@ -58,6 +58,11 @@ class ServiceDefinition:
         """Every field by its dotted key, in the order of the definition."""
         return self.shape.fields
 
+    @property
+    def secrets(self) -> frozenset[str]:
+        """The keys of the fields that are secret."""
+        return self.shape.secrets
+
     def schema(self) -> dict[str, Any]:
         """Return a copy of the JSON Schema."""
         return copy.deepcopy(self.shape.schema)

@@ -151,6 +151,11 @@ class Shape:
         return MappingProxyType({leaf.key: leaf for leaf in self.root.leaves()})
 
     @cached_property
+    def secrets(self) -> frozenset[str]:
+        """The keys of the fields that are secret."""
+        return frozenset(key for key, leaf in self.fields.items() if leaf.is_secret)
+
+    @cached_property
     def sections(self) -> Mapping[str, Section]:
         """Every section but the root by its dotted key."""
         return {section.key: section for section in self.root.sections() if section.key}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -12,21 +12,15 @@ Source = Literal["env", "database", "default"]
 Verdict = Literal["ready", "invalid", "incomplete", "definition-missing"]
 
 
-class Knob(Protocol):
-    """What resolution needs to know of one field."""
-
-    @property
-    def is_secret(self) -> bool: ...  # noqa: D102
-
-
 class Definition(Protocol):
     """What resolution needs of a service's definition; the catalog's definitions are such.
 
+    `secrets` are the keys of the fields whose values nobody may see;
     `check` finds everything that keeps a config from being published, also what parsers disagree about.
     """
 
     @property
-    def fields(self) -> Mapping[str, Knob]: ...  # noqa: D102
+    def secrets(self) -> Collection[str]: ...  # noqa: D102
     def effective(self, values: Mapping[str, Any]) -> dict[str, Any]: ...  # noqa: D102
     def check(self, values: Mapping[str, Any]) -> tuple[ErrorContext, ...]: ...  # noqa: D102
     def coerce(self, key: str, text: str) -> Any: ...  # noqa: D102

@@ -25,7 +25,7 @@ def resolve(
         return Resolved("definition-missing", dict(stored))
     values = copied(stored)
     errors: list[ErrorContext] = []
-    secret = {key for key, knob in definition.fields.items() if knob.is_secret}
+    secret = definition.secrets
     withheld = tuple(key for key in secret if key in overrides or remove(values, key))
     for key, override in overrides.items():
         if key in secret:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 from base64 import b64decode, b64encode
+from functools import lru_cache
 
 from nacl.bindings import crypto_core_ed25519_is_valid_point
 from nacl.signing import SigningKey, VerifyKey
@@ -22,6 +23,7 @@ _PKCS8_PREFIX = bytes.fromhex("302e020100300506032b657004220420")
 _KEY_BYTES = 32
 
 
+@lru_cache(maxsize=64)  # asked of the same few keys for every message
 def key_id(public_key: bytes) -> str:
     """Return the 32 hex digits that name a 32-byte public key."""
     return hashlib.sha256(b"cd-ed25519-v1\0" + public_key).hexdigest()[:32]

@@ -149,7 +149,9 @@ def test_a_thief_who_used_up_the_numbers_is_outlived(
 def test_an_old_keyring_is_refused_and_put_right(house: House, attacker: Attacker, keys: HouseKeys) -> None:
     """The one before the revocation, which lists the stolen key; a root of today signed it."""
     worker = settled(house, keys)
-    old = next(raw for raw in keys.rings.stored() if json.loads(raw)["number"] == 3)  # perhaps never published
+    old = next(
+        raw for raw in keys.rings.stored() if json.loads(raw)["number"] == 3
+    )  # perhaps never published
     held = keys.held.raw
     attacker.write(KEYRING, old)
     refused(worker, "rollback", "keyring")

@@ -52,6 +52,10 @@ class FakeDefinition:
     )
     defaults: Mapping[str, Any] = field(default_factory=lambda: {"gain": 1.0})
 
+    @property
+    def secrets(self) -> frozenset[str]:
+        return frozenset(key for key, one in self.fields.items() if one.is_secret)
+
     def effective(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {**self.defaults, **values}
 

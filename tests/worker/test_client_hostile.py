@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import queue
-import select
 import random
+import select
+import socket
 import struct
 import threading
 import time
