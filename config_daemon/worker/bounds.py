@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import select
 import struct
+import time
 from typing import Any, NoReturn
 
 from paho.mqtt.client import Client, MQTTMessage
@@ -23,6 +24,7 @@ from config_daemon.wire.tail import MAX_MESSAGE_BYTES
 MAX_PACKET_BYTES = MAX_MESSAGE_BYTES + (64 << 10)  # the longest topic, and numbers
 MAX_WAITING_BYTES = 8 * MAX_PACKET_BYTES
 MAX_TURN_BYTES = 64 << 10  # a longer packet takes several turns
+CARE_SECONDS = 1.0
 MAX_QUEUED = 1000  # messages of ours that the broker has not acknowledged
 _READ_BYTES = 64 << 10  # at once: of messages of usual length dozens
 _QOS, _QOS_1 = 0x06, 0x02  # in a packet's first byte
@@ -50,6 +52,7 @@ class BoundedClient(Client):
         super().__init__(*arguments, **named)
         self._ahead, self._ahead_bytes, self._left_bytes = io.BytesIO(), 0, 0
         self._acknowledged: list[int] = []
+        self._cared_at = 0.0
 
     def move(self, seconds: float) -> MQTTErrorCode:
         """Wait for packets, read what has come up to a bound, and send what is to be sent."""
@@ -64,7 +67,15 @@ class BoundedClient(Client):
             result = self._acknowledge()
         if result == MQTTErrorCode.MQTT_ERR_SUCCESS and self.want_write():
             result = self.loop_write()
-        return self.loop_misc() if result == MQTTErrorCode.MQTT_ERR_SUCCESS else result
+        return self._care() if result == MQTTErrorCode.MQTT_ERR_SUCCESS else result
+
+    def _care(self) -> MQTTErrorCode:
+        """Have paho mind its keepalive; while something waits to be handled, only now and then."""
+        now = time.monotonic()
+        if self._acknowledged and now - self._cared_at < CARE_SECONDS:
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
+        self._cared_at = now
+        return self.loop_misc()
 
     def _wait(self, seconds: float) -> bool:
         """Wait until there is something to read (True) or until what waits can be written."""
@@ -100,7 +111,8 @@ class BoundedClient(Client):
         raise ConnectionAbortedError(why)
 
     def _handle_publish(self) -> MQTTErrorCode:
-        # half of paho's own work on an ordinary message is a table of all properties, of which it has none
+        # half of paho's own work on an ordinary message is a table of all properties, of which it has none, and
+        # a search for callbacks by topic, which nobody here sets
         packet = self._in_packet["packet"]
         topic_end = 2 + int.from_bytes(packet[:2])
         properties_at = topic_end + 2
@@ -112,7 +124,8 @@ class BoundedClient(Client):
             return super()._handle_publish()
         message = MQTTMessage(int.from_bytes(packet[topic_end:properties_at]), bytes(packet[2:topic_end]))
         message.payload = bytes(packet[properties_at + 1 :])
-        self._handle_on_message(message)
+        assert self.on_message is not None
+        self.on_message(self, self._userdata, message)
         return self._send_puback(message.mid)
 
     def _send_pubrec(self, mid: int) -> MQTTErrorCode:
