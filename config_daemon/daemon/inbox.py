@@ -55,9 +55,7 @@ class Inbox:
         readable, writable, _ = select.select(
             (self._read_end, *watched, *sockets.readable), sockets.writable, (), max(0.0, timeout_seconds)
         )
-        if self._read_end in readable:
-            os.read(self._read_end, 4096)
-        events = self._drain()
+        events = self._drain() if self._read_end in readable else []
         near = set() if set(watched).isdisjoint(readable) else self._watch.near()
         if near:
             self._rung, self._ladder_until = LADDER_FIRST_SECONDS, self._clock() + LADDER_SECONDS
@@ -72,6 +70,7 @@ class Inbox:
         os.close(self._write_end)
 
     def _drain(self) -> list[Event]:
+        os.read(self._read_end, 4096)
         events: list[Event] = []
         with contextlib.suppress(Empty):
             while True:

@@ -165,7 +165,8 @@ class CacheKeeper:
                 self._put(CacheWritten(error.strerror or str(error)))
             else:
                 self._put(CacheWritten(None))
-                give_back()  # everything passes through here now and then
+                if not draft.adds and len(draft.numbers) >= LARGE:
+                    give_back()  # so many came by on their way; for a few it costs more than it gives
 
         self._work = self._start(work)
 

@@ -9,13 +9,15 @@ Source: inotify(7); docs/adr/0009 for why no observer's thread.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from inotify_simple import INotify, flags
+from inotify_simple import Event, INotify, flags, parse_events
 
 # without the events of opening and reading: everybody who merely looks would wake the loop
 _CHANGES = flags.MODIFY | flags.CLOSE_WRITE | flags.CREATE | flags.DELETE | flags.MOVED_FROM | flags.MOVED_TO
+_READ_BYTES = 8192  # what is left over is read in the next turn, which comes at once
 
 
 class Watch:
@@ -45,7 +47,7 @@ class Watch:
     def near(self) -> set[str]:
         """Return what the changes since the last call are near to."""
         found: set[str] = set()
-        for event in self._inotify.read(timeout=0) if self._inotify is not None else ():
+        for event in self._read():
             if event.mask & flags.Q_OVERFLOW:
                 found.update(near for names in self._names.values() for near in names.values())
             if event.mask == flags.CLOSE_WRITE and event.name in self._merely_opened:
@@ -55,6 +57,15 @@ class Watch:
             if near is not None:
                 found.add(near)
         return found
+
+    def _read(self) -> list[Event]:
+        if self._inotify is None:
+            return []
+        try:
+            # as `INotify.read` does, which asks first how much there is
+            return list(parse_events(os.read(self._inotify.fileno(), _READ_BYTES)))
+        except BlockingIOError:
+            return []
 
     def close(self) -> None:
         """Stop watching."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -209,7 +209,7 @@ class Wal:
         if connection.readonly("main"):
             return False  # SQLite does not say how long it should be
         with translated(self._path):
-            frames = rows(connection, "PRAGMA wal_checkpoint(NOOP)")[0][1]
+            frames, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
             self._page_bytes = self._page_bytes or connection.pragma("page_size")
         return bool(frames > 0) and _size_of(self._paths[0]) < _WAL_HEAD + frames * (
             _FRAME_HEAD + self._page_bytes
@@ -249,13 +249,13 @@ def snapshot(connection: apsw.Connection) -> Iterator[None]:
             connection.execute("COMMIT")
 
 
-def identity_of(path: Path, stat: Callable[[Path], os.stat_result] = os.stat) -> tuple[int, int]:
+def identity_of(path: Path | str) -> tuple[int, int]:
     """Return (device, inode) of the file at `path`.
 
     Raises: StoreMissing when there is none.
     """
     try:
-        found = stat(path)
+        found = os.stat(path)  # noqa: PTH116 - asked at every look, of a text then
     except OSError as error:
-        raise _missing(path) from error
+        raise _missing(Path(path)) from error
     return found.st_dev, found.st_ino

@@ -10,8 +10,7 @@ Source: https://www.sqlite.org/pragma.html#pragma_data_version
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from sys import intern
@@ -57,10 +56,8 @@ _BOTH = f"{_DELETED} UNION ALL {_LIVE}"
 class SqliteReader:
     """Reads one database file through one connection, reopened when the file was replaced."""
 
-    def __init__(
-        self, path: Path, sealer: RowSealer, stat: Callable[[Path], os.stat_result] = os.stat
-    ) -> None:
-        self._path, self._sealer, self._stat = path, sealer, stat
+    def __init__(self, path: Path, sealer: RowSealer) -> None:
+        self._path, self._name, self._sealer = path, str(path), sealer
         self._connection: apsw.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._seen: tuple[int, int, int] | None = None
@@ -147,7 +144,7 @@ class SqliteReader:
     def _is_touched(self) -> bool:
         """Tell whether the file was written or its mode changed; a change counts twice, as files' clocks are slow."""
         try:
-            found = self._stat(self._path)
+            found = self._path.stat()
         except OSError:
             return True  # to open it says why
         stamp = found.st_ino, found.st_size, found.st_ctime_ns
@@ -181,7 +178,7 @@ class SqliteReader:
 
     def _verified(self) -> apsw.Connection:
         """Return a connection to the file that is at the path now."""
-        identity = identity_of(self._path, self._stat)
+        identity = identity_of(self._name)
         if self._connection is not None and (identity != self._identity or not self._wal.same()):
             self.abandon()
         return self._connected()
@@ -189,7 +186,7 @@ class SqliteReader:
     def _connected(self) -> apsw.Connection:
         """Return the connection, whose file was the right one when `moved` last looked."""
         if self._connection is None:
-            identity = identity_of(self._path, self._stat)
+            identity = identity_of(self._name)
             self._connection, self._identity = connect(self._path), identity
             with translated(self._path):
                 self._connection.pragma("cache_size", -CACHE_KIB)
