@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,3 +67,26 @@ def test_what_is_no_hint_wakes_nobody_and_an_event_still_does(watch: Watch, fold
         assert inbox.wait(30.0, Sockets()) == [Hint(frozenset({"store"}))]
     finally:
         inbox.close()
+
+
+def test_what_is_no_hint_may_come_without_end_and_keeps_nobody_from_looking() -> None:
+    """Somebody opens and closes the database for ever."""
+    ours, theirs = os.pipe()
+    ticks = itertools.count()
+
+    class Noise(Watch):
+        def descriptors(self) -> tuple[int, ...]:
+            return (ours,)
+
+        def near(self) -> set[str]:
+            return set()
+
+    inbox = Inbox(Noise(), clock=lambda: next(ticks) / 1000)
+    try:
+        os.write(theirs, b"x")
+        assert inbox.wait(5.0, Sockets()) == []
+        assert 5000 <= next(ticks) < 5010
+    finally:
+        inbox.close()
+        os.close(ours)
+        os.close(theirs)

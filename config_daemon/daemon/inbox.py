@@ -52,17 +52,19 @@ class Inbox:
             timeout_seconds = min(timeout_seconds, self._rung)
             self._rung *= LADDER_GROWTH
         watched, until = self._watch.descriptors(), self._clock() + timeout_seconds
-        readable, writable, _ = select.select(
-            (self._read_end, *watched, *sockets.readable), sockets.writable, (), max(0.0, timeout_seconds)
-        )
-        events = self._drain() if self._read_end in readable else []
-        near = set() if set(watched).isdisjoint(readable) else self._watch.near()
-        if near:
-            self._rung, self._ladder_until = LADDER_FIRST_SECONDS, self._clock() + LADDER_SECONDS
-            events.append(Hint(frozenset(near)))
-        elif not (events or writable) and readable == [*watched] != []:
-            return self.wait(until - self._clock(), sockets)  # nothing changed: as when we look ourselves
-        return events
+        while True:
+            readable, writable, _ = select.select(
+                (self._read_end, *watched, *sockets.readable), sockets.writable, (), max(0.0, timeout_seconds)
+            )
+            events = self._drain() if self._read_end in readable else []
+            near = set() if set(watched).isdisjoint(readable) else self._watch.near()
+            if near:
+                self._rung, self._ladder_until = LADDER_FIRST_SECONDS, self._clock() + LADDER_SECONDS
+                events.append(Hint(frozenset(near)))
+            timeout_seconds = until - self._clock()
+            if near or writable or timeout_seconds <= 0 or readable != [*watched]:
+                return events
+            # nothing has changed that concerns us, as when we open and close the database ourselves
 
     def close(self) -> None:
         """Free the pipe; nothing may be put afterwards."""
