@@ -63,8 +63,7 @@ class Inbox:
                 events.append(Hint(frozenset(near)))
             timeout_seconds = until - self._clock()
             if near or writable or timeout_seconds <= 0 or readable != [*watched]:
-                return events
-            # nothing has changed that concerns us, as when we open and close the database ourselves
+                return events  # else nothing has changed, as when we open and close the database ourselves
 
     def close(self) -> None:
         """Free the pipe; nothing may be put afterwards."""
