@@ -1,13 +1,15 @@
-"""Writing the last-known-good cache at many services: p99 of a change meanwhile, against without.
+"""Writing the whole last-known-good cache at many services: p99 of a change meanwhile, against without.
 
-A change after a long quiet time starts a write; all changes until the new file is in place count as
-meanwhile. Right after a write none begins for a while, and the same number of changes counts as without.
-Each change is of another service, and is timed from the return of its commit to the worker's verdict.
+The daemon is made to write it by another time stamp on the file. Changes that begin or end while the new file
+grows beside it count as meanwhile; right after it is in place nothing is written for a while, and the same number
+of changes counts as without. Each change is of another service, and is timed from the return of its commit to the
+worker's verdict.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -15,13 +17,14 @@ from typing import Any
 
 from bench.figure import Outcome, Scope, below, median, percentile
 from bench.receiver import Receiver, Worker
-from bench.scene import PREFIX, Scene, scene, until
+from bench.scene import PREFIX, BenchBroken, Scene, scene
 from bench.services import revise
 from config_daemon.daemon.keeper import SHARE
 from config_daemon.store.writer import SqliteWriter
 
 GAP_SECONDS = (0.002, 0.010)
-CYCLES_A_RUN = 3
+CYCLES_A_RUN = 6
+WRITTEN_SECONDS = 60.0
 
 
 def measure(scope: Scope) -> Outcome:
@@ -62,18 +65,11 @@ def _run(here: Scene, change: Callable[[], float], cycles: int) -> dict[str, Any
     without: list[float] = []
     writing: list[float] = []
     for _ in range(cycles):
-        mark = _mark(here)
-        change()  # starts a write, after the quiet time below
-        began = time.monotonic()
-        these = []
-        while _mark(here) == mark:
-            these.append(change())
-        writing.append(time.monotonic() - began)
-        if time.monotonic() - began > 30.0:
-            continue
-        meanwhile += these[:-1]  # the last one may have begun during the write and ended after it
-        without += [change() for _ in these[:-1]]
-        _settle(here, writing[-1])
+        these, seconds = _while_written(here, change)
+        writing.append(seconds)
+        meanwhile += these
+        without += [change() for _ in these]
+        time.sleep(SHARE * seconds)  # the daemon rests as long before it writes again
     return {
         "meanwhile_p99": percentile(meanwhile, 99), "without_p99": percentile(without, 99),
         "meanwhile_p50": percentile(meanwhile, 50), "without_p50": percentile(without, 50),
@@ -81,13 +77,23 @@ def _run(here: Scene, change: Callable[[], float], cycles: int) -> dict[str, Any
     }  # fmt: skip
 
 
-def _settle(here: Scene, write_seconds: float) -> None:
-    """Wait for the write that the changes above still cause, and until the next one may begin at once."""
-    mark = _mark(here)
-    until(lambda: _mark(here) != mark, "the cache is written again", 120.0)
-    time.sleep(1.5 * SHARE * write_seconds)
+def _while_written(here: Scene, change: Callable[[], float]) -> tuple[list[float], float]:
+    """Have the cache written; return how long each change took meanwhile, and how long the writing.
 
-
-def _mark(here: Scene) -> tuple[int, int]:
-    found = here.files.cache.stat()
-    return found.st_ino, found.st_mtime_ns
+    Raises: BenchBroken when it is not written, or without a change meanwhile.
+    """
+    cache = here.files.cache
+    growing = cache.with_name(f".{cache.name}.{here.daemon.pid}.new")
+    before, these = cache.stat().st_ino, list[float]()
+    os.utime(cache)  # no longer the file that the daemon knows
+    began: float | None = None
+    give_up = time.monotonic() + WRITTEN_SECONDS
+    while cache.stat().st_ino == before and time.monotonic() < give_up:
+        was_growing, started = growing.exists(), time.monotonic()
+        took = change()
+        if was_growing or growing.exists() or cache.stat().st_ino != before:
+            began = began or started
+            these.append(took)
+    if began is None or cache.stat().st_ino == before:
+        raise BenchBroken(f"no change while the cache was written anew within {WRITTEN_SECONDS:.0f} s")
+    return these, time.monotonic() - began

@@ -35,8 +35,13 @@ class Plan:
     """Every service, and the ones that are behind, in the order in which they fell behind."""
 
     services: dict[str, Service] = field(default_factory=dict)
-    changed: set[str] = field(default_factory=set)  # since somebody last emptied it
     _behind: dict[str, None] = field(default_factory=dict)
+    _followers: list[set[str]] = field(default_factory=list)
+
+    def follow(self) -> set[str]:
+        """Return the names of all services, into which goes whichever changes; its one reader empties it."""
+        self._followers.append(set(self.services))
+        return self._followers[-1]
 
     def want(self, service: str, config: bytes, wanted: Fingerprint) -> None:
         """Name the config that the broker should hold."""
@@ -55,8 +60,7 @@ class Plan:
     def forget(self, service: str) -> None:
         """Drop a service of which nothing is known or published any more."""
         self.services.pop(service, None)
-        self._behind.pop(service, None)
-        self.changed.add(service)
+        self._judge(service, Service())
 
     def remember(self, service: str, sealed: Sealed, cached: bool = False) -> None:
         """Record the last seal of a service: just made, or read from the cache; not confirmed yet."""
@@ -106,7 +110,8 @@ class Plan:
         return len(self._behind)
 
     def _judge(self, service: str, entry: Service) -> None:
-        self.changed.add(service)
+        for names in self._followers:
+            names.add(service)
         if is_behind(entry):
             self._behind.setdefault(service)
         else:

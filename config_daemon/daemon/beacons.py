@@ -47,7 +47,7 @@ class Beacons:
         recent: Iterable[int] = (),
     ) -> None:
         self._sealer, self._broker, self._plan, self._topics = sealer, broker, plan, topics
-        self._identity, self._auditor = identity, auditor
+        self._identity, self._auditor, self._changed = identity, auditor, plan.follow()
         self._sent_at = NEVER
         self._earlier = tuple(recent)  # of another process
         self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT)
@@ -103,8 +103,7 @@ class Beacons:
         return self._sent_at + (SOON_SECONDS if soon else BEACON_SECONDS)
 
     def _note_changes(self) -> None:
-        changed, self._plan.changed = self._plan.changed, set()
-        for service in changed:
+        for service in self._changed:
             shard = shard_of(service)
             names = self._members.setdefault(shard, set())
             if service not in self._plan.services:
@@ -113,6 +112,7 @@ class Beacons:
                 names.add(intern(service))  # not the copy that came with a topic
                 self._unlisted = True
             self._shards_due[shard] = None
+        self._changed.clear()
 
     def _repair(self, shard: str) -> None:
         if self._digests.pop(shard, None) is not None:

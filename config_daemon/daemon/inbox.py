@@ -15,7 +15,7 @@ import os
 import select
 import time
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import NamedTuple
 
 from config_daemon.daemon.events import Event, Hint
@@ -72,8 +72,4 @@ class Inbox:
 
     def _drain(self) -> list[Event]:
         os.read(self._read_end, 4096)
-        events: list[Event] = []
-        with contextlib.suppress(Empty):
-            while True:
-                events.append(self._queue.get_nowait())
-        return events
+        return [self._queue.get_nowait() for _ in range(self._queue.qsize())]  # nobody else takes any

@@ -1,26 +1,26 @@
 """Keep the last-known-good cache behind the broker, without holding anybody up.
 
-Laws: only messages that were confirmed go in, and rows that are newer are named; it is written in slices while
-nothing waits to be published, and never built in memory; the HMAC, the sync and the rename happen in a short
-thread that ends in one `inbox.put`; writing takes at most a small share of the time, however large the cache; of
-a large fleet only what changed is written, beside the whole that it belongs to.
+Laws: only messages that were confirmed go in, and rows that are newer are named; it is written in slices, with
+pauses, while nothing waits to be published, and never built in memory; the HMAC, the sync and the rename happen
+in a short thread that ends in one `inbox.put`; writing takes at most a small share of the time, however large the
+cache; of a large fleet only what changed is written, beside the whole that it belongs to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 from config_daemon.core.plan import Plan
-from config_daemon.core.sealed import Sealed
 from config_daemon.daemon.events import CacheWritten
 from config_daemon.daemon.heap import give_back
+from config_daemon.daemon.holdings import Holdings
 from config_daemon.daemon.work import Work, in_thread
 from config_daemon.store.cache import Cache, Draft, GoneMessage, Head, additions
 
-SLICE = 400
+SLICE = 200
+PAUSE_SECONDS = 0.002  # between slices: who never sleeps is kept waiting by the scheduler
 AGAIN_SECONDS = 10.0  # after a failure
 WAIT_SECONDS = 5.0  # for a write that has begun, before the store is replaced
 LOOK_SECONDS = 5.0
@@ -47,9 +47,10 @@ class CacheKeeper:
     ) -> None:
         self._path, self._hmac_key, self._plan, self._put, self._start = path, hmac_key, plan, put, start
         self.valid, self._gone = cached is not None, gone
-        self._whole = _Whole.of(cached) if cached is not None else None
+        self._holdings = Holdings(plan, cached)
+        self._whole = cached.mac if cached is not None else ""  # the MAC of the one that can be added to
         self._stamp, self._look_at = _stamp(path), 0.0
-        self._stale = cached is None
+        self._stale = True  # each life begins with a cache of its own
         self._draft: Draft | None = None
         self._draft_key = hmac_key()
         self._sent: Draft | None = None  # to the thread
@@ -64,10 +65,10 @@ class CacheKeeper:
             return
         self._look_at = now + LOOK_SECONDS
         if self.valid and _stamp(self._path) != self._stamp:
-            self.valid, self._stale, self._whole = False, True, None
+            self.valid, self._stale, self._whole = False, True, ""
 
     def touch(self) -> None:
-        """Note that something confirmed has changed."""
+        """Have it written although nothing else has changed than what its head says."""
         self._stale = True
 
     def abandon(self) -> None:
@@ -75,7 +76,7 @@ class CacheKeeper:
         self.wait(WAIT_SECONDS)
         if self._draft is not None:
             self._draft.discard()
-        self._draft, self._stale, self._whole = None, True, None
+        self._draft, self._stale, self._whole = None, True, ""
 
     def step(self, head: Callable[[], Head | None], now: float) -> None:
         """Begin, write one slice, or hand over to the thread; call it while nothing is to be sent."""
@@ -84,7 +85,10 @@ class CacheKeeper:
         try:
             if self._draft is None:
                 self._begin(head(), now)
-            elif not self._draft.write(SLICE):
+            elif self._draft.write(SLICE):
+                self._not_before = now + PAUSE_SECONDS
+                self._began += PAUSE_SECONDS  # it counts as rest
+            else:
                 self._hand_over(self._draft)
         except OSError as error:
             self._give_up(error)
@@ -104,16 +108,27 @@ class CacheKeeper:
         if head is None:
             self._not_before = now + AGAIN_SECONDS
             return
-        self._stale = False
-        kept, uncovered = _gathered(self._plan, head.config_epoch)
         is_rekeyed, self._draft_key = self._hmac_key() != self._draft_key, self._hmac_key()
-        fits = self._whole is not None and self._whole.epoch == head.config_epoch and not is_rekeyed
-        added = self._whole.added(kept) if self._whole is not None and fits else None
-        if self._whole is None or added is None:
-            self._whole = None
-            self._draft = Draft(self._path, replace(head, uncovered=uncovered), kept)
-        else:
-            self._draft = Draft(self._path, replace(head, uncovered=uncovered, base=self._whole.mac), added)
+        if not self._holdings.update(head.config_epoch) and not (self._stale or is_rekeyed):
+            return
+        self._stale = False
+        if is_rekeyed or not self._can_add:
+            self._whole = ""
+        self._draft = self._drafted(head)
+
+    def _drafted(self, head: Head) -> Draft:
+        held = self._holdings
+        head = replace(head, uncovered=dict(held.uncovered), base=self._whole)
+        if self._whole:
+            return Draft(self._path, head, {name: held.sealed[name] for name in held.beside})
+        held.written_whole()
+        return Draft(self._path, head, dict(held.sealed))
+
+    @property
+    def _can_add(self) -> bool:
+        held = self._holdings
+        is_large, is_little = len(held.sealed) >= LARGE, len(held.beside) * MOST_ADDED <= len(held.sealed)
+        return bool(self._whole) and held.fits and is_large and is_little
 
     def written(self, event: CacheWritten, now: float) -> None:
         """Take the thread's outcome."""
@@ -130,7 +145,7 @@ class CacheKeeper:
         if draft.adds:  # what became of the whole meanwhile is still to be noticed
             stamp = (self._stamp[0], stamp[1])
         else:
-            self._whole, self.valid = _Whole(draft.mac, draft.epoch, draft.numbers), True
+            self._whole, self.valid = draft.mac, True
         self._stamp = stamp
 
     def wait(self, seconds: float) -> None:
@@ -144,15 +159,15 @@ class CacheKeeper:
         self._writing, self._not_before = False, now
         self.step(head, now)
         while self._draft is not None:
-            self.step(head, now)
+            self.step(head, self._not_before)
         self.wait(seconds)
 
     def next_due(self, now: float) -> float:
         """Return in how many seconds there is something to do."""
         rekeyed = self._hmac_key() != self._draft_key
-        if self._writing or not (self._stale or self._draft or rekeyed):
+        if self._writing or not (self._stale or self._draft or rekeyed or self._holdings.may_differ):
             return 60.0
-        return 0.0 if self._draft else max(0.0, self._not_before - now)
+        return max(0.0, self._not_before - now)
 
     def _hand_over(self, draft: Draft) -> None:
         self._draft, self._sent, self._writing, key = None, draft, True, self._draft_key
@@ -165,7 +180,7 @@ class CacheKeeper:
                 self._put(CacheWritten(error.strerror or str(error)))
             else:
                 self._put(CacheWritten(None))
-                if not draft.adds and len(draft.numbers) >= LARGE:
+                if not draft.adds and draft.count >= LARGE:
                     give_back()  # so many came by on their way; for a few it costs more than it gives
 
         self._work = self._start(work)
@@ -175,26 +190,6 @@ class CacheKeeper:
             self._draft.discard()
         self._draft, self._writing = None, True  # until the loop has heard of it
         self._put(CacheWritten(error.strerror or str(error)))
-
-
-class _Whole(NamedTuple):
-    """The whole cache that lies on disk: its MAC, its epoch, and the number of each service's message in it."""
-
-    mac: str
-    epoch: str
-    numbers: Mapping[str, int]
-
-    @classmethod
-    def of(cls, cached: Cache) -> _Whole:
-        numbers = {name: 0 if name in cached.added else one.sequence for name, one in cached.sealed.items()}
-        return cls(cached.mac, cached.head.config_epoch, numbers)
-
-    def added(self, kept: Mapping[str, Sealed]) -> dict[str, Sealed] | None:
-        """Return what is to be added to it; None where it is to be written anew: so little, so much, or gone."""
-        if len(kept) < LARGE or self.numbers.keys() - kept.keys():
-            return None
-        added = {name: one for name, one in kept.items() if self.numbers.get(name) != one.sequence}
-        return added if len(added) * MOST_ADDED <= len(kept) else None
 
 
 def _stamp(path: Path) -> tuple[_Stamp | None, _Stamp | None]:
@@ -207,19 +202,3 @@ def _stamp_of(path: Path) -> _Stamp | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def _gathered(plan: Plan, epoch: str) -> tuple[dict[str, Sealed], dict[str, int]]:
-    """Return what was ever confirmed in this epoch, and the versions of rows that are newer than that.
-
-    Doubt about the broker takes nothing away: what it holds now says nothing of what was acknowledged.
-    """
-    kept: dict[str, Sealed] = {}
-    uncovered: dict[str, int] = {}
-    for service, entry in plan.services.items():
-        last = entry.kept
-        if last is not None and last.fingerprint.epoch == epoch:
-            kept[service] = last
-        if entry.version > (kept[service].fingerprint.config_version if service in kept else 0):
-            uncovered[service] = entry.version
-    return kept, uncovered

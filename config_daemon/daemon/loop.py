@@ -151,7 +151,6 @@ class Daemon:
             return False
         failpoints.reached("after_confirm")
         p.confirmed(service)
-        p.keeper.touch()
         failpoints.reached("after_status")
         return True
 

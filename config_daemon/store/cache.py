@@ -132,8 +132,7 @@ class Draft:
     ) -> None:
         """Begin; `sealed` must not change any more. Raises: OSError."""
         self._path, self.adds, self.mac = additions(path) if head.base else path, bool(head.base), ""
-        self.epoch = head.config_epoch
-        self.numbers = {name: one.sequence for name, one in sealed.items()}
+        self.count = len(sealed)
         self._beside, self._stream = create_beside(self._path)
         self._shelf = CacheShelf(self._stream.fileno()) if len(sealed) > in_memory else None
         self._pieces = _pieces(head, sealed)
