@@ -273,9 +273,7 @@ def test_a_deleted_service_goes_on_counting_after_its_topic_was_defaced(fleet: F
 def test_an_acknowledged_change_that_was_never_published_is_told_as_lost(fleet: Fleet) -> None:
     with patch.object(fleet.process.parts.judge, "_limit", 10):  # as a config that is too large
         fleet.commit(TTS, 11)
-        fleet.run(3.0)
-    fleet.process.parts.keeper.touch()
-    fleet.run(10.0)
+        fleet.run(13.0)
     assert cached(fleet).head.uncovered == {TTS: 2}
     assert restored(fleet)[TTS] == {"from": 2, "to": 1}
 
