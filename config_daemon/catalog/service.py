@@ -73,7 +73,7 @@ class ServiceDefinition:
 
     def check(self, values: Mapping[str, Any]) -> tuple[ErrorContext, ...]:
         """Return every problem of a complete effective config at once."""
-        if not isinstance(values, Mapping):
+        if not isinstance(values, (dict, Mapping)):
             wrong = Finding(WRONG_TYPE, (), expected="an object")
             return (tell(wrong, self.service, self.shape, values),)
         sound, findings = sift(values)

@@ -100,7 +100,7 @@ class Section:
                 if isinstance(value, Mapping):
                     value = member.fill(value)
             elif value is MISSING and not member.is_secret:
-                value = copy.deepcopy(member.default)
+                value = _fresh(member.default)
             if value is not MISSING:
                 filled[name] = value
         filled.update((name, value) for name, value in given.items() if name not in self.members)
@@ -109,7 +109,7 @@ class Section:
     def default_value(self) -> Any:
         """Return what stands for this section when nothing is given: an object, null, or `MISSING`."""
         if self.default is not MISSING:
-            return copy.deepcopy(self.default)
+            return _fresh(self.default)
         if self.field is not None:
             return MISSING
         if self.required:
@@ -180,3 +180,8 @@ class Shape:
         """The SHA-256 of the schema in canonical JSON, as 64 hex."""
         text = json.dumps(self.schema, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _fresh(default: Any) -> Any:
+    """Return a default that nobody else can change."""
+    return copy.deepcopy(default) if isinstance(default, (dict, list)) else default

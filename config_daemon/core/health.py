@@ -92,9 +92,13 @@ CONDITIONS: dict[str, Kind] = {
 
 @dataclass(slots=True)
 class Findings:
-    """The open conditions, each with the time when it began; `revision` moves when the set of them changes."""
+    """The open conditions, each with the time when it began; `revision` moves when the set of them changes.
+
+    `holding` tells whether one that stops publishing is among them.
+    """
 
     revision: int = 0
+    holding: bool = False
     _open: dict[tuple[str, str], Condition] = field(default_factory=dict)
 
     def open(self, name: str, subject: str, detail: str, now: str) -> bool:
@@ -110,6 +114,7 @@ class Findings:
             detail=detail[:DETAIL_CHARACTERS],
         )
         self.revision += 1
+        self.holding |= CONDITIONS[name].holds
         return known is None
 
     def close(self, name: str, subject: str | None = None) -> bool:
@@ -121,6 +126,7 @@ class Findings:
         for key in gone:
             del self._open[key]
         self.revision += bool(gone)
+        self.holding = self.holding and any(CONDITIONS[name].holds for name, _ in self._open)
         return bool(gone)
 
     def replace(self, name: str, details: Mapping[str, str], now: str) -> None:
@@ -140,11 +146,6 @@ class Findings:
 
     def __iter__(self) -> Iterator[Condition]:
         return iter(self._open.values())
-
-    @property
-    def holding(self) -> bool:
-        """Tell whether a condition that stops publishing is open."""
-        return any(CONDITIONS[name].holds for name, _ in self._open)
 
 
 class Facts(NamedTuple):

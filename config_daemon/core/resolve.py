@@ -23,9 +23,9 @@ def resolve(
     """Return what the service's config is now; keys are dotted paths, values nested objects."""
     if definition is None:
         return Resolved("definition-missing", dict(stored))
-    values = copied(stored)
     errors: list[ErrorContext] = []
     secret = definition.secrets
+    values = copied(stored) if secret or overrides else dict(stored)  # else nothing nested is touched below
     withheld = tuple(key for key in secret if key in overrides or remove(values, key))
     for key, override in overrides.items():
         if key in secret:

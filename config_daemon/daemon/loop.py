@@ -140,7 +140,7 @@ class Daemon:
                 if sealed is None:
                     return True
                 p.plan.remember(service, sealed)
-            p.publish(service, entry.sealed, now)
+            p.publish(service, topic, entry.sealed, now)
             failpoints.reached("after_send")
         return waiting
 

@@ -122,14 +122,14 @@ class Parts:
         self.purge.step(now)
         self.requests.take_one(now, hinted)
 
-    def publish(self, service: str, sealed: Sealed | None, now: float) -> None:
-        """Send the last seal of a service, byte for byte."""
+    def publish(self, service: str, topic: str, sealed: Sealed | None, now: float) -> None:
+        """Send the last seal of a service to its topic, byte for byte."""
         assert sealed is not None
         raw = sealed.read()
         if raw is None:
             self.give_up(service)
             return
-        self.broker.send(self.topics.config(service), raw, sealed.sequence, now)
+        self.broker.send(topic, raw, sealed.sequence, now)
         self.log.debug("config_published", service=service, sequence=sealed.sequence)
 
     def give_up(self, service: str) -> None:

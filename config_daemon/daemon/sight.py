@@ -254,10 +254,10 @@ class Sight:
         self._stale = True
 
     def _follow_feed(self) -> None:
-        self.known = self.facts = self._reader.facts()
-        self._judge.epoch, self._judge.model_hash = self.facts.epoch, self.facts.model_hash
-        lacking = [place for place in self._expected if not self._reader.holds(place)]
         changes = self._reader.changes(self.place)
+        self.known = self.facts = changes.facts
+        self._judge.epoch, self._judge.model_hash = changes.facts.epoch, changes.facts.model_hash
+        lacking = [place for place in self._expected if not self._reader.holds(place)]
         self._workers_moved |= changes.workers
         if changes.services is None and self.place is not None:
             lacking.append(self.place)

@@ -94,6 +94,8 @@ class translated:  # noqa: N801 - used as the function that it could be, were th
         pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if error is None:
+            return
         if isinstance(error, apsw.Error):
             raise _translation(error, self._path) from error
         if isinstance(error, UnicodeDecodeError):

@@ -50,12 +50,13 @@ class BadRow(NamedTuple):
 class Changes(NamedTuple):
     """What changed since a place: None when that place is not in this database (an older or another one).
 
-    `workers` tells that the list of expected workers may be another.
+    `workers` tells that the list of expected workers may be another; `facts` are the database's at that moment.
     """
 
     services: tuple[str, ...] | None
     place: Place
-    workers: bool = True
+    workers: bool
+    facts: StoreFacts
 
 
 class WorkerRow(NamedTuple):
@@ -99,9 +100,6 @@ class Reader(Protocol):
 
     def moved(self, thorough: bool = True) -> bool:
         """Tell whether anything may have been committed since the last call; `thorough`: or the file replaced."""
-
-    def facts(self) -> StoreFacts:
-        """Return the database's identity."""
 
     def holds(self, place: Place) -> bool:
         """Tell whether a place is in this database's change feed."""

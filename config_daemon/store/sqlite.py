@@ -50,6 +50,10 @@ _LIVE, _DELETED = (
         ("deleted_services", "''", "deleted_at", "deleted_by"),
     )
 )
+_FACTS = (
+    "config_epoch, s.version, model_hash FROM config_epoch c JOIN schema_version s ON (c.id, s.id) = (1, 1)"
+)
+_SINCE = f"SELECT seq, token, service, {_FACTS} CROSS JOIN change_feed WHERE seq >= ? ORDER BY seq"
 _BOTH = f"{_DELETED} UNION ALL {_LIVE}"
 
 
@@ -78,13 +82,10 @@ class SqliteReader:
     def facts(self) -> StoreFacts:
         """Return the database's identity."""
         with translated(self._path):
-            found = rows(
-                self._connected(),
-                "SELECT config_epoch, version, model_hash FROM config_epoch c JOIN schema_version s ON c.id = s.id",
-            )
-        if not found or list(map(type, found[0])) != [str, int, str]:
+            found = _facts(self._connected())
+        if found is None:
             raise StoreCorrupted(f"{self._path} has no epoch")
-        return StoreFacts(*found[0])
+        return found
 
     def holds(self, place: Place) -> bool:
         """Tell whether a place is in this database's change feed."""
@@ -97,7 +98,8 @@ class SqliteReader:
         with translated(self._path):
             found = _all(self._connected()) if since is None else _since(self._connected(), since)
         if found is None:
-            raise StoreCorrupted(f"{self._path} has no change feed", suggestion="Restore it from a backup.")
+            why = f"{self._path} has no epoch, or no change feed"
+            raise StoreCorrupted(why, suggestion="Restore it from a backup.")
         return found
 
     def read(self, services: Sequence[str]) -> Mapping[str, Row | Tombstone | BadRow]:
@@ -197,8 +199,10 @@ class SqliteReader:
 def found_rows(
     connection: apsw.Connection, sealer: RowSealer, services: Sequence[str]
 ) -> dict[str, Row | Tombstone | BadRow]:
-    """Return the rows of services with values and of deleted ones, in one statement, so of one moment."""
-    return _read(connection, sealer, _BOTH, services)
+    """Return the rows of services with values and of deleted ones; each is what one statement saw at one moment."""
+    found = _read(connection, sealer, _LIVE, services)  # nearly always it is all
+    others = [service for service in services if service not in found]
+    return found | _read(connection, sealer, _BOTH, others) if others else found
 
 
 def live_rows(
@@ -246,28 +250,42 @@ def _text(content: bytes | None) -> Any:
 
 
 def _since(connection: apsw.Connection, since: Place) -> Changes | None:
-    found = rows(
-        connection, "SELECT seq, token, service FROM change_feed WHERE seq >= ? ORDER BY seq", (since.seq,)
-    )
+    found = rows(connection, _SINCE, (since.seq,))
     if not found or found[0][:2] != (*since,):
-        newest = _newest(connection)
-        return None if newest is None else Changes(None, newest)
+        with snapshot(connection):
+            return _changes(connection, None)
     last: dict[str, None] = {}
-    for _, _, service in found[1:]:
+    for _, _, service, *_ in found[1:]:
         last.pop(service, None)
         last[service] = None
-    if not isinstance(found[-1][1], str):
+    facts = _sane_facts(*found[-1][3:])
+    if facts is None or not isinstance(found[-1][1], str):
         return None
-    return Changes(_names(last), Place(*found[-1][:2]), workers="" in last)
+    return Changes(_names(last), Place(*found[-1][:2]), "" in last, facts)
 
 
 def _all(connection: apsw.Connection) -> Changes | None:
     with snapshot(connection):
-        newest = _newest(connection)
         found = rows(
             connection, "SELECT service FROM service_configs UNION SELECT service FROM deleted_services"
         )
-    return None if newest is None else Changes(_names(service for (service,) in found), newest)
+        return _changes(connection, _names(service for (service,) in found))
+
+
+def _changes(connection: apsw.Connection, services: tuple[str, ...] | None) -> Changes | None:
+    newest, facts = _newest(connection), _facts(connection)
+    return None if newest is None or facts is None else Changes(services, newest, True, facts)
+
+
+def _facts(connection: apsw.Connection) -> StoreFacts | None:
+    found = rows(connection, f"SELECT {_FACTS}")
+    return _sane_facts(*found[0]) if found else None
+
+
+def _sane_facts(epoch: object, version: object, model_hash: object) -> StoreFacts | None:
+    if isinstance(epoch, str) and isinstance(version, int) and isinstance(model_hash, str):
+        return StoreFacts(epoch, version, model_hash)
+    return None
 
 
 def _newest(connection: apsw.Connection) -> Place | None:

@@ -53,7 +53,7 @@ def test_the_same_again_changes_nothing_and_other_services_do(store: Store) -> N
     enrol(store, keys_of("box-1"))
     place = store.changes().place
     assert enrol(store, keys_of("box-1")) == "unchanged"
-    assert store.changes(place) == ((), place, False)
+    assert store.changes(place)[:3] == ((), place, False)
     assert enrol(store, keys_of("box-1"), "router") == "services"
     assert (expected(store).rows["box-1"].services, expected(store).rows["box-1"].version) == (("router",), 2)
     assert len(log(store)) == 2
