@@ -163,6 +163,7 @@ class Fleet(Operator):
         beside = request.with_name(f".{request.name}")
         beside.write_text(json.dumps(content))
         beside.replace(request)
+        self.host.hint("requests")
         for _ in range(20):
             self.tick()
             if not request.exists() or self.host.process is None:

@@ -28,7 +28,7 @@ from config_daemon.cli.session import Session
 from config_daemon.core.health import CONDITIONS, Findings
 from config_daemon.daemon import building
 from config_daemon.daemon.ears import Ears
-from config_daemon.daemon.events import Dialed, Event, Stop
+from config_daemon.daemon.events import Dialed, Event, Hint, Stop
 from config_daemon.daemon.inbox import Inbox, Sockets
 from config_daemon.daemon.inspection import Inspector
 from config_daemon.daemon.keeper import CacheKeeper
@@ -213,6 +213,11 @@ class Host:
             self.crash()
             return False
         return True
+
+    def hint(self, near: str) -> None:
+        """Have the daemon told, as by its watch, that something near its files has changed."""
+        if self.process is not None:
+            self.process.inbox.put(Hint(frozenset({near})))
 
     def crash(self) -> None:
         """End the process without a word."""

@@ -21,7 +21,7 @@ from config_daemon.wire import values
 
 MAX_BYTES = 64 * 1024
 EXPIRES_SECONDS = 600.0
-LOOK_SECONDS = 0.25
+LOOK_SECONDS = 1.0  # where no hint comes
 
 
 @dataclass(frozen=True, slots=True)
