@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from os import stat
 from pathlib import Path
 from sys import intern
 from typing import TYPE_CHECKING, Any
@@ -61,7 +62,7 @@ class SqliteReader:
     """Reads one database file through one connection, reopened when the file was replaced."""
 
     def __init__(self, path: Path, sealer: RowSealer) -> None:
-        self._path, self._name, self._sealer = path, str(path), sealer
+        self._path, self._name, self._folder, self._sealer = path, str(path), path.parent, sealer
         self._connection: apsw.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._seen: tuple[int, int, int] | None = None
@@ -137,16 +138,16 @@ class SqliteReader:
         finally:
             if afresh:
                 connection.close(True)
-        if is_readonly or is_mounted_readonly(self._path.parent):
+        if is_readonly or is_mounted_readonly(self._folder):
             self.close()  # SQLite began a transaction that only reads; a new connection may be one that writes
             raise StoreReadOnly(f"{self._path} is read-only")
-        if not has_room(self._path.parent):
+        if not has_room(self._folder):
             raise StoreFull(f"no space left for {self._path}")
 
     def _is_touched(self) -> bool:
         """Tell whether the file was written or its mode changed; a change counts twice, as files' clocks are slow."""
         try:
-            found = self._path.stat()
+            found = stat(self._name)  # a path object takes longer
         except OSError:
             return True  # to open it says why
         stamp = found.st_ino, found.st_size, found.st_ctime_ns
