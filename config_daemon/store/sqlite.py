@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from os import stat
 from pathlib import Path
 from sys import intern
 from typing import TYPE_CHECKING, Any
@@ -147,7 +146,7 @@ class SqliteReader:
     def _is_touched(self) -> bool:
         """Tell whether the file was written or its mode changed; a change counts twice, as files' clocks are slow."""
         try:
-            found = stat(self._name)  # a path object takes longer
+            found = self._path.stat()
         except OSError:
             return True  # to open it says why
         stamp = found.st_ino, found.st_size, found.st_ctime_ns
