@@ -39,7 +39,7 @@ class Plan:
     _followers: list[set[str]] = field(default_factory=list)
 
     def follow(self) -> set[str]:
-        """Return the names of all services, into which goes whichever changes; its one reader empties it."""
+        """Return a set of all names, to which every service that changes is added; its one reader empties it."""
         self._followers.append(set(self.services))
         return self._followers[-1]
 
