@@ -5,6 +5,7 @@ Each of these was found by a review whose only task was to break recovery.
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,6 +20,7 @@ import pytest
 from config_daemon.store import connection, sqlite
 from config_daemon.store.cache import Cache, Draft, additions, load
 from tests.fleet import Fleet
+from tests.fleet_host import by_hand
 from tests.fleet_laws import STT, TTS
 
 
@@ -105,6 +107,22 @@ def test_what_cannot_be_read_back_any_more_is_sealed_anew(large: Fleet, wiped: b
     assert found is not None
     assert found.sealed.keys() == {STT, TTS}
     assert found.sealed[TTS].read() == large.server.retained[large.topics.config(TTS)]
+
+
+def test_a_service_that_was_forgotten_while_its_bytes_were_lost_stops_nothing(
+    large: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("config_daemon.daemon.keeper.SLICE", 1)
+    keeper = large.process.parts.keeper
+    large.commit(STT, 31)
+    large.until(lambda: keeper._draft is not None)
+    with large.host.files.cache.open("r+b") as stream:
+        stream.truncate(0)
+    by_hand(large.host.files.database, "DELETE FROM service_configs WHERE service = 'tts-worker'")
+    large.server.wipe()
+    large.run(60.0)
+    assert large.retained(STT).config_version == 2
+    assert cached(large).sealed.keys() == {STT}
 
 
 # what is added to a large fleet's cache ------------------------------------------------------------------
@@ -276,6 +294,42 @@ def test_an_acknowledged_change_that_was_never_published_is_told_as_lost(fleet: 
         fleet.run(13.0)
     assert cached(fleet).head.uncovered == {TTS: 2}
     assert restored(fleet)[TTS] == {"from": 2, "to": 1}
+
+
+def test_a_clean_stop_while_the_cache_is_written_leaves_the_newest_in_it(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.run(20.0)
+    monkeypatch.setattr("config_daemon.daemon.keeper.SLICE", 1)
+    keeper = fleet.process.parts.keeper
+    fleet.commit(STT, 31)
+    fleet.until(lambda: keeper._draft is not None)
+    fleet.commit(TTS, 41)
+    fleet.until(lambda: fleet.retained(TTS).config_version == 2 and not len(fleet.process.parts.plan))
+    assert keeper._draft is not None
+    fleet.stop_daemon()
+    held = {name: one.fingerprint.config_version for name, one in cached(fleet).sealed.items()}
+    assert held == {STT: 2, TTS: 2}
+
+
+def test_a_write_of_the_cache_that_fails_at_a_clean_stop_is_tried_again(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.run(20.0)
+    put_in_place, failures = Draft.put_in_place, [OSError(errno.ENOSPC, "full for a moment")]
+
+    def put(self: Draft, key: bytes) -> None:
+        if failures:
+            raise failures.pop()
+        put_in_place(self, key)
+
+    monkeypatch.setattr(Draft, "put_in_place", put)
+    fleet.commit(STT, 31)
+    keeper = fleet.process.parts.keeper
+    fleet.until(lambda: keeper._writing)
+    fleet.stop_daemon()
+    assert not failures
+    assert cached(fleet).sealed[STT].fingerprint.config_version == 2
 
 
 # whether it is there ----------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ def say_goodbye(
     until = p.clock() + STOP_SECONDS
     number = p.reporter.farewell(p.clock(), event="stopped")
     while p.broker.connected and p.clock() < until:
-        p.inbox.wait(0.05, p.broker.sockets())
+        _hear_of_the_cache(p, 0.05)
         happened = p.broker.drive(p.clock())
         for event in happened:
             learn(event, p.clock())
@@ -32,9 +32,19 @@ def say_goodbye(
     keep = may_keep()
     p.broker.close(1.0)
     if keep:
-        p.keeper.finish(lambda: p.sealer.head(p.sight.place, p.sight.facts), p.clock(), STOP_SECONDS)
+        p.keeper.finish(
+            lambda: p.sealer.head(p.sight.place, p.sight.facts), lambda: _hear_of_the_cache(p, 0.0),
+            p.clock(), STOP_SECONDS,
+        )  # fmt: skip
     else:
         p.keeper.wait(STOP_SECONDS)
     with contextlib.suppress(OSError):  # what is on disk covers every number used; a few are wasted
         p.sealer.numbers.close()
     p.reporter.flush(p.clock())
+
+
+def _hear_of_the_cache(p: Parts, seconds: float) -> None:
+    """Wait for the broker or an event; of events nothing counts any more but that the cache was written, or not."""
+    for event in p.inbox.wait(seconds, p.broker.sockets()):
+        if isinstance(event, e.CacheWritten):
+            p.cache_written(event, p.clock())

@@ -23,6 +23,7 @@ SLICE = 200
 PAUSE_SECONDS = 0.002  # between slices: who never sleeps is kept waiting by the scheduler
 AGAIN_SECONDS = 10.0  # after a failure
 WAIT_SECONDS = 5.0  # for a write that has begun, before the store is replaced
+LAST_WRITES = 3  # at the end: what was on its way, what changed meanwhile, and once more where one failed
 LOOK_SECONDS = 5.0
 LARGE = 2000  # services: of fewer, the whole cache is written every time
 MOST_ADDED = 8  # the whole is written anew when more than an eighth of it has changed
@@ -100,8 +101,10 @@ class CacheKeeper:
         if self._draft is not None:
             self._draft.discard()
         self._draft, self._stale = None, True
-        self._plan.services[service].kept = None
-        self._gone(service)
+        entry = self._plan.services.get(service)
+        if entry is not None:  # else it was forgotten while this was written
+            entry.kept = None
+            self._gone(service)
 
     def _begin(self, head: Head | None, now: float) -> None:
         self._began = now
@@ -153,14 +156,21 @@ class CacheKeeper:
         if self._work is not None:
             self._work.join(seconds)
 
-    def finish(self, head: Callable[[], Head | None], now: float, seconds: float) -> None:
-        """Write what was confirmed and not written yet, without the rests between, for the daemon's own end."""
+    def finish(
+        self, head: Callable[[], Head | None], hear: Callable[[], None], now: float, seconds: float
+    ) -> None:
+        """Write what was confirmed and not written yet, without the rests between, for the daemon's own end.
+
+        `hear` has `written` called with the outcome of a write that has ended.
+        """
+        for _ in range(LAST_WRITES if head() is not None else 0):
+            self.wait(seconds)
+            hear()
+            self._not_before = now
+            while self.next_due(self._not_before) <= 0:
+                self.step(head, self._not_before)
         self.wait(seconds)
-        self._writing, self._not_before = False, now
-        self.step(head, now)
-        while self._draft is not None:
-            self.step(head, self._not_before)
-        self.wait(seconds)
+        hear()
 
     def next_due(self, now: float) -> float:
         """Return in how many seconds there is something to do."""

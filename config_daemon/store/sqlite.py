@@ -50,10 +50,13 @@ _LIVE, _DELETED = (
         ("deleted_services", "''", "deleted_at", "deleted_by"),
     )
 )
-_FACTS = (
-    "config_epoch, s.version, model_hash FROM config_epoch c JOIN schema_version s ON (c.id, s.id) = (1, 1)"
-)
-_SINCE = f"SELECT seq, token, service, {_FACTS} CROSS JOIN change_feed WHERE seq >= ? ORDER BY seq"
+_FACTS = ", ".join(
+    f"(SELECT {column} FROM {table} WHERE id = 1)"  # noqa: S608
+    for table, column in (
+        ("config_epoch", "config_epoch"), ("schema_version", "version"), ("schema_version", "model_hash"),
+    )
+)  # fmt: skip
+_SINCE = f"SELECT seq, token, service, {_FACTS} FROM change_feed WHERE seq >= ? ORDER BY seq"  # noqa: S608
 _BOTH = f"{_DELETED} UNION ALL {_LIVE}"
 
 
@@ -278,8 +281,7 @@ def _changes(connection: apsw.Connection, services: tuple[str, ...] | None) -> C
 
 
 def _facts(connection: apsw.Connection) -> StoreFacts | None:
-    found = rows(connection, f"SELECT {_FACTS}")
-    return _sane_facts(*found[0]) if found else None
+    return _sane_facts(*rows(connection, f"SELECT {_FACTS}")[0])
 
 
 def _sane_facts(epoch: object, version: object, model_hash: object) -> StoreFacts | None:

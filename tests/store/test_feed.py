@@ -243,3 +243,28 @@ def test_a_name_that_is_no_text_is_no_service(store: Store) -> None:
     store.sql("UPDATE service_configs SET service = x'00'")
     assert store.changes().services == ()
     assert store.changes(place).services == ("stt-worker",)
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["ALTER TABLE change_feed ADD COLUMN model_hash", "ALTER TABLE change_feed ADD COLUMN config_epoch"],
+        [
+            "CREATE TABLE other(id, config_epoch, created_at, last_rebuild)",
+            "INSERT INTO other SELECT 1, config_epoch, 'now', NULL FROM config_epoch",
+            "INSERT INTO other VALUES (1, 'another', 'now', NULL)",
+            "DROP TABLE config_epoch",
+            "ALTER TABLE other RENAME TO config_epoch",
+        ],
+    ],
+    ids=["more columns", "a second epoch"],
+)
+def test_facts_are_the_same_however_they_are_asked_for(store: Store, statements: list[str]) -> None:
+    place = store.changes().place
+    store.set("router", gain=5)
+    for statement in statements:
+        store.sql(statement)
+    facts, changes = store.reader().facts(), store.changes(place)
+    assert changes.services == ("router",)
+    assert changes.facts == store.changes(None).facts == facts
+    assert store.changes(changes.place).services == ()
