@@ -23,7 +23,7 @@ from config_daemon.daemon.keeper import SHARE
 from config_daemon.store.writer import SqliteWriter
 
 GAP_SECONDS = (0.002, 0.010)
-CYCLES_A_RUN = 6
+CYCLES_A_RUN = 3
 WRITTEN_SECONDS = 60.0
 
 

@@ -58,7 +58,12 @@ def command(
     """
     from config_daemon.store.ports import BadRow
 
-    if (service is not None) + database + cache != 1 or (service is None and dry_run):
+    if dry_run and (database or cache):
+        raise UsageError(
+            "--dry-run goes with a SERVICE only",
+            suggestion="Leave it out: what will change is shown, and you are asked, unless --yes is given.",
+        )
+    if (service is not None) + database + cache != 1:
         raise UsageError(
             "adopt takes either a SERVICE or --db or --lkg", suggestion="See `config-daemon adopt --help`."
         )

@@ -27,7 +27,7 @@ from config_daemon.cli.init import make
 from config_daemon.cli.keyrings_held import anchor
 from config_daemon.cli.session import DEV_LOG, Session, standard
 from config_daemon.cli.worker_add import expect
-from config_daemon.errors import BrokerUnavailable, SettingsError, StoreError, StoreUnavailable
+from config_daemon.errors import BrokerUnavailable, SettingsError, StoreError, StoreUnavailable, UsageError
 from config_daemon.store.files import PRIVATE_MODE, replace
 from config_daemon.store.keyrings import KeyringFiles
 from config_daemon.wire.address import BrokerAddress
@@ -61,6 +61,11 @@ def command(
         raise StoreUnavailable(
             f"a daemon runs on {session.folder} already",
             suggestion="Use it as it is, stop it first, or choose another folder with --data.",
+        )
+    if ready_file and not Path(ready_file).absolute().parent.is_dir():
+        raise UsageError(
+            f"--ready-file {ready_file}: there is no folder {Path(ready_file).absolute().parent}",
+            suggestion="Make it first, or name a file elsewhere.",
         )
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -67,6 +67,8 @@ def command(session: Session, service: str | None, broker: str | None) -> None:
 
     _once_unread(leave)
     session.say(f"watching {', '.join(filters)} at {link.address}")
+    if broker is None and session.ground.settings.watch_url is None and not session.daemon_alive:
+        session.say(f"note: no daemon runs on {session.folder}; start one with `config-daemon dev` or `run`")
     subscriber.run()
     if unread.is_set():
         raise BrokenPipeError

@@ -55,6 +55,11 @@ def test_dev_says_that_its_broker_cannot_be_reached_and_goes_on(tmp_path: Path, 
         assert process.stop() == 0
 
 
+def test_dev_refuses_a_ready_file_before_anything_runs(cli: Cli, tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    refused(cli("dev", "--ready-file", str(nowhere / "ready.json")), 2, f"there is no folder {nowhere}")
+
+
 def test_dev_says_when_its_broker_answers_at_last(tmp_path: Path, broker: Broker) -> None:
     broker.stop()
     ready = tmp_path / "ready.json"

@@ -127,6 +127,7 @@ def test_adopt_lkg_takes_nothing_from_another_database(lived: Cli, made: Path) -
     assert {row["service"] for row in lived.json("services")} == {"router", "stt-worker"}
     assert done["lost"]["after"]["at"] == "2026-01-02T03:04:05.678Z"
     refused(lived("adopt", "--lkg", "--db", "--yes"), 2, "either a SERVICE or --db or --lkg")
+    refused(lived("adopt", "--lkg", "--dry-run"), 2, "--dry-run goes with a SERVICE only")
 
 
 def test_a_living_daemon_is_asked_and_its_refusal_is_the_exit_code(lived: Cli, daemon: Daemon) -> None:
