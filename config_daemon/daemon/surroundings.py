@@ -60,12 +60,12 @@ class Surroundings:
     def look(self, now: float, near: Collection[str] = ()) -> set[str]:
         """Return the services to resolve again; `settled` turns true once `.env` is known."""
         changed: set[str] = set()
-        if "schemas" in near or now >= self._schemas_at:
-            self._schemas_at = now + SCHEMAS_SECONDS
-            changed |= self._follow_definitions()
         if "env" in near or now >= self._env_at or self.next_due(now) <= 0:
             self._env_at = now + ENV_SECONDS
             changed |= self._follow_env(now)
+        if "schemas" in near or now >= self._schemas_at:  # may take long, while `.env` waits anyway
+            self._schemas_at = now + SCHEMAS_SECONDS
+            changed |= self._follow_definitions()
         return changed
 
     def _follow_env(self, now: float) -> set[str]:
