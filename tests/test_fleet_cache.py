@@ -332,6 +332,20 @@ def test_a_write_of_the_cache_that_fails_at_a_clean_stop_is_tried_again(
     assert cached(fleet).sealed[STT].fingerprint.config_version == 2
 
 
+def test_a_disk_that_hangs_is_waited_for_once_at_a_clean_stop(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.run(20.0)
+    waits: list[float | None] = []
+    monkeypatch.setattr("tests.fleet_host._Later.join", lambda _self, timeout=None: waits.append(timeout))
+    fleet.commit(STT, 31)
+    keeper = fleet.process.parts.keeper
+    fleet.until(lambda: keeper._writing)
+    waits.clear()
+    fleet.stop_daemon()
+    assert len(waits) == 1
+
+
 # whether it is there ----------------------------------------------------------------------------------
 
 

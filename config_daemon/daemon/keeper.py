@@ -166,6 +166,8 @@ class CacheKeeper:
         for _ in range(LAST_WRITES if head() is not None else 0):
             self.wait(seconds)
             hear()
+            if self._writing:
+                return  # the disk hangs, and the next start goes on from what is there
             self._not_before = now
             while self.next_due(self._not_before) <= 0:
                 self.step(head, self._not_before)
